@@ -1,0 +1,140 @@
+// What the model derives from one cluster's objects. Everything here is immutable data: the derivation is pure, and equal
+// objects give equal models.
+
+/** A verdict that carries its reason, so that explain, status and logs use the same words. */
+export interface Decision {
+  readonly allowed: boolean
+  /** Why, naming the object and field that decided: `WorkspaceSetting/… spec.defaultEastWestGatewaySettings[0]`. */
+  readonly reason: string
+}
+
+export interface ClusterInfo {
+  readonly id: string
+  /** '' = unnamed. */
+  readonly network: string
+  readonly trustDomain: string
+  /** `region/zone`, or ''. */
+  readonly locality: { readonly region: string; readonly zone: string }
+}
+
+export interface ModelEndpoint {
+  readonly address: string
+  /** The target port's number on this endpoint. */
+  readonly port: number
+  readonly ready: boolean
+  /** Still answering although terminating: kept for open connections, chosen only where nothing is ready. */
+  readonly draining: boolean
+  readonly zone: string
+  readonly podName: string
+  /** Labels of the pod behind it, where known. */
+  readonly labels: Readonly<Record<string, string>>
+  /** SPIFFE service account of the pod, '' where unknown. */
+  readonly serviceAccount: string
+}
+
+export interface ModelPort {
+  readonly name: string
+  readonly number: number
+  /** Application protocol from `appProtocol` or the port's name prefix (`http-web` → http), as Istio selects it. */
+  readonly protocol: 'http' | 'http2' | 'grpc' | 'https' | 'tls' | 'tcp' | 'mongo' | 'mysql' | 'redis'
+  readonly endpoints: readonly ModelEndpoint[]
+}
+
+export interface ModelService {
+  readonly name: string
+  readonly namespace: string
+  /** `productpage.bookinfo.svc.cluster.local`. */
+  readonly host: string
+  readonly labels: Readonly<Record<string, string>>
+  /** TCP ports only. */
+  readonly ports: readonly ModelPort[]
+}
+
+export interface GatewayAddress {
+  /** An IP address or one host name. */
+  readonly address: string
+  readonly port: number
+}
+
+export interface ModelGateway {
+  readonly name: string
+  readonly namespace: string
+  readonly labels: Readonly<Record<string, string>>
+  /** SPIFFE ids its pods answer with; usually one. */
+  readonly spiffeIds: readonly string[]
+  /** Where other networks reach it; empty while the load balancer has given none (`AwaitingAddress`). */
+  readonly addresses: readonly GatewayAddress[]
+  /** Where the addresses come from, or what is awaited, naming the object and field. */
+  readonly addressReason: string
+  readonly drainMs: number
+}
+
+export interface Exposure {
+  readonly service: ModelService
+  readonly decision: Decision
+  /** The gateway pods' owner that serves it (`namespace/name`); undefined when not exposed. */
+  readonly gateway: string | undefined
+  /** `<workspace>/<setting>[i]` that decided, '' when none. */
+  readonly rule: string
+}
+
+/** A service this cluster may call elsewhere: one host and port of a ServiceEntry. */
+export interface ImportedService {
+  readonly host: string
+  readonly namespace: string
+  readonly name: string
+  readonly ports: readonly { readonly name: string; readonly number: number; readonly protocol: ModelPort['protocol'] }[]
+  readonly endpoints: readonly {
+    readonly address: string
+    /** port name → number at the address. */
+    readonly ports: Readonly<Record<string, number>>
+    readonly cluster: string
+    readonly network: string
+    readonly locality: string
+    /** TLS with the SNI of the port's cluster is spoken to it (label `security.istio.io/tlsMode: istio`). */
+    readonly mtls: boolean
+    readonly weight: number
+  }[]
+  /** SPIFFE ids that may answer. */
+  readonly subjectAltNames: readonly string[]
+  /** `ServiceEntry/ns/name` it comes from. */
+  readonly source: string
+}
+
+/** A cluster that exchanges exports with this one: a Secret labelled `isthmus.io/peer: "true"`. */
+export interface Peer {
+  readonly cluster: string
+  readonly trustDomain: string
+  /** PEM: its roots and issuing intermediates. */
+  readonly bundle: string
+  /** `host:port` of its ADS, '' when it only dials us. */
+  readonly adsAddress: string
+  readonly source: string
+}
+
+export interface ModelCondition {
+  /** refKey of the object it is about. */
+  readonly object: string
+  readonly type: string
+  readonly status: boolean
+  readonly reason: string
+  readonly message: string
+}
+
+export interface Model {
+  readonly self: ClusterInfo
+  /** By id; always has `self`. */
+  readonly clusters: ReadonlyMap<string, ClusterInfo>
+  /** By trust domain; only where one cluster alone has it. */
+  readonly clusterByTrustDomain: ReadonlyMap<string, ClusterInfo>
+  readonly services: readonly ModelService[]
+  readonly gateways: readonly ModelGateway[]
+  /** Every service of this cluster, exposed or not, with the reason. By host. */
+  readonly exposures: ReadonlyMap<string, Exposure>
+  readonly imports: readonly ImportedService[]
+  readonly peers: readonly Peer[]
+  /** May a client in network `from` call services in network `to`? Directed. */
+  readonly reachable: (from: string, to: string) => Decision
+  /** Per object: what the model made of it. */
+  readonly conditions: readonly ModelCondition[]
+}

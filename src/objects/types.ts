@@ -1,0 +1,231 @@
+// The shapes of the objects Isthmus reads and writes, as Kubernetes, Istio and Tetrate define them: only the fields that
+// it uses, already validated and defaulted by the parser. Anything else in a document is kept in `raw`.
+
+export interface ObjectMeta {
+  readonly name: string
+  /** Empty for cluster-scoped kinds; the parser fills in `default` where a namespaced object names none. */
+  readonly namespace: string
+  readonly labels: Readonly<Record<string, string>>
+  readonly annotations: Readonly<Record<string, string>>
+  /** Tetrate's hierarchy, from `metadata.organization|tenant|workspace` or the annotations `tsb.tetrate.io/…`; else empty. */
+  readonly organization: string
+  readonly tenant: string
+  readonly workspace: string
+}
+
+/** What identifies an object: two documents with equal refs are the same object. */
+export interface ObjectRef {
+  readonly kind: Kind
+  readonly namespace: string
+  readonly organization: string
+  readonly tenant: string
+  readonly workspace: string
+  readonly name: string
+}
+
+export interface Condition {
+  readonly type: string
+  readonly status: 'True' | 'False' | 'Unknown'
+  readonly reason: string
+  readonly message: string
+}
+
+interface Base<K extends string, S> {
+  readonly apiVersion: string
+  readonly kind: K
+  readonly metadata: ObjectMeta
+  readonly spec: S
+  readonly conditions: readonly Condition[]
+  /** `file.yaml#2`: where it was read, for messages. */
+  readonly source: string
+  /** The document as it was read (after substitution). */
+  readonly raw: Readonly<Record<string, unknown>>
+}
+
+export interface LabelSelector {
+  readonly labels: Readonly<Record<string, string>>
+}
+
+export type NamespaceObject = Base<'Namespace', Record<string, never>>
+
+export interface ServicePort {
+  /** Empty when the only port of a Service has no name. */
+  readonly name: string
+  readonly port: number
+  /** A number, or the name of a container port. Default: `port`. */
+  readonly targetPort: number | string
+  readonly nodePort: number | undefined
+  readonly protocol: 'TCP' | 'UDP' | 'SCTP'
+  readonly appProtocol: string | undefined
+}
+export interface ServiceSpec {
+  /** Empty: no selector; endpoints are somebody else's EndpointSlices. */
+  readonly selector: Readonly<Record<string, string>>
+  readonly ports: readonly ServicePort[]
+  readonly type: 'ClusterIP' | 'NodePort' | 'LoadBalancer' | 'ExternalName'
+  readonly clusterIP: string
+  readonly publishNotReadyAddresses: boolean
+  readonly externalIPs: readonly string[]
+}
+export type Service = Base<'Service', ServiceSpec> & {
+  /** `status.loadBalancer.ingress`, in order. */
+  readonly loadBalancer: readonly { readonly ip?: string; readonly hostname?: string }[]
+}
+
+export interface SliceEndpoint {
+  readonly addresses: readonly string[]
+  /** As the EndpointSlice API reads them: `ready` unset = true; `serving` unset = ready; `terminating` unset = false. */
+  readonly ready: boolean
+  readonly serving: boolean
+  readonly terminating: boolean
+  readonly zone: string
+  readonly nodeName: string
+  /** `Pod` target's name in the slice's namespace, or empty. */
+  readonly podName: string
+}
+export interface EndpointSliceSpec {
+  readonly addressType: 'IPv4' | 'IPv6' | 'FQDN'
+  /** Label `kubernetes.io/service-name`. */
+  readonly serviceName: string
+  readonly ports: readonly { readonly name: string; readonly port: number; readonly protocol: string }[]
+  readonly endpoints: readonly SliceEndpoint[]
+}
+export type EndpointSlice = Base<'EndpointSlice', EndpointSliceSpec>
+
+export interface ContainerPort {
+  readonly name: string
+  readonly containerPort: number
+}
+export interface Container {
+  readonly name: string
+  readonly image: string
+  readonly command: readonly string[]
+  readonly args: readonly string[]
+  readonly env: readonly { readonly name: string; readonly value: string }[]
+  readonly ports: readonly ContainerPort[]
+}
+export interface PodSpec {
+  readonly serviceAccountName: string
+  readonly containers: readonly Container[]
+  readonly nodeName: string
+}
+export type Pod = Base<'Pod', PodSpec> & {
+  readonly podIPs: readonly string[]
+  readonly hostIP: string
+  readonly ready: boolean
+}
+
+export interface DeploymentSpec {
+  readonly replicas: number
+  readonly selector: LabelSelector
+  readonly template: { readonly labels: Readonly<Record<string, string>>; readonly annotations: Readonly<Record<string, string>>; readonly spec: PodSpec }
+}
+export type Deployment = Base<'Deployment', DeploymentSpec>
+
+/** Values decoded to text; a Secret prints as its key names only. */
+export type Secret = Base<'Secret', { readonly type: string; readonly data: Readonly<Record<string, string>> }>
+
+/** `spec.namespaceSelector.names`: `*​/ns`, `c1/ns1`, `c1/*`, `c1/ns*`. */
+export type Workspace = Base<'Workspace', { readonly namespaces: readonly NamespaceName[] }>
+export interface NamespaceName {
+  /** A cluster's name or `*`. */
+  readonly cluster: string
+  /** A namespace's name, a prefix ending in `*`, or `*`. */
+  readonly namespace: string
+}
+
+export interface EastWestGatewaySetting {
+  readonly workloadSelector: { readonly namespace: string; readonly labels: Readonly<Record<string, string>> }
+  /** Empty: every service of the workspace. Items are OR-ed, labels inside one are AND-ed. */
+  readonly exposedServices: readonly { readonly serviceLabels: Readonly<Record<string, string>> }[]
+}
+export type WorkspaceSetting = Base<'WorkspaceSetting', { readonly defaultEastWestGatewaySettings: readonly EastWestGatewaySetting[] }>
+
+export type OrganizationSetting = Base<
+  'OrganizationSetting',
+  {
+    /** network → the networks it may call; undefined where `networkSettings.networkReachability` is absent. */
+    readonly networkReachability: ReadonlyMap<string, readonly string[]> | undefined
+  }
+>
+
+export type Cluster = Base<
+  'Cluster',
+  {
+    /** Empty: unnamed; all unnamed networks are one. */
+    readonly network: string
+    /** Empty: not said here. */
+    readonly trustDomain: string
+    readonly locality: { readonly region: string; readonly zone: string }
+  }
+>
+
+/** install.tetrate.io `IngressGateway`, and `Gateway` with `type: EASTWEST|UNIFIED|INGRESS|EGRESS`. */
+export interface GatewaySpec {
+  /** Whether it serves 15443: every IngressGateway, and a Gateway of type EASTWEST, UNIFIED or INGRESS. */
+  readonly eastWest: boolean
+  readonly eastWestOnly: boolean
+  /** `connectionDrainDuration` in milliseconds. Default 45,000 (Istio's terminationDrainDuration is 5 s, Envoy's drain-time 600 s). */
+  readonly drainMs: number
+  readonly replicas: number
+  readonly service: {
+    readonly type: 'ClusterIP' | 'NodePort' | 'LoadBalancer'
+    readonly annotations: Readonly<Record<string, string>>
+  }
+}
+export type IngressGateway = Base<'IngressGateway', GatewaySpec>
+export type Gateway = Base<'Gateway', GatewaySpec>
+
+export interface ServiceEntryEndpoint {
+  readonly address: string
+  /** port name → number. */
+  readonly ports: Readonly<Record<string, number>>
+  readonly labels: Readonly<Record<string, string>>
+  /** `region/zone/subzone`. */
+  readonly locality: string
+  readonly weight: number
+}
+export type ServiceEntry = Base<
+  'ServiceEntry',
+  {
+    readonly hosts: readonly string[]
+    readonly location: 'MESH_INTERNAL' | 'MESH_EXTERNAL'
+    readonly resolution: 'STATIC' | 'DNS' | 'NONE'
+    readonly ports: readonly { readonly name: string; readonly number: number; readonly protocol: string; readonly targetPort: number | undefined }[]
+    readonly endpoints: readonly ServiceEntryEndpoint[]
+    /** SPIFFE ids that may answer. */
+    readonly subjectAltNames: readonly string[]
+    readonly exportTo: readonly string[]
+  }
+>
+
+export interface ObjectOf {
+  Namespace: NamespaceObject
+  Service: Service
+  EndpointSlice: EndpointSlice
+  Pod: Pod
+  Deployment: Deployment
+  Secret: Secret
+  Workspace: Workspace
+  WorkspaceSetting: WorkspaceSetting
+  OrganizationSetting: OrganizationSetting
+  Cluster: Cluster
+  IngressGateway: IngressGateway
+  Gateway: Gateway
+  ServiceEntry: ServiceEntry
+}
+export type Kind = keyof ObjectOf
+export type KubeObject = ObjectOf[Kind]
+
+/** Plain document to be written: what `apply` takes. */
+export type Manifest = Readonly<Record<string, unknown>>
+
+export function refOf(object: KubeObject): ObjectRef {
+  const { namespace, organization, tenant, workspace, name } = object.metadata
+  return { kind: object.kind, namespace, organization, tenant, workspace, name }
+}
+
+/** `Service/bookinfo/productpage`, `WorkspaceSetting/acme/eng/bookinfo-ws/bookinfo-ws-setting`: a key and a name for messages. */
+export function refKey(ref: ObjectRef): string {
+  return [ref.kind, ref.namespace, ref.organization, ref.tenant, ref.workspace, ref.name].filter((part) => part !== '').join('/')
+}

@@ -1,0 +1,77 @@
+// Generates the protobuf-es code of the Envoy v3 API (src/xds/gen, never committed) from the .proto
+// files inside the npm package @grpc/grpc-js-xds. Run by prestart and pretest; does nothing when the
+// stamp in src/xds/gen matches this file and the packages' versions.
+//
+// Two of the shipped files' habits need a hand: validate.proto there is older than envoy-api and lacks
+// `ignore_empty`, so the option is dropped from a copy; and only the files below are generated, because
+// the whole API takes 25 s and the closure of these takes 6.
+import { execFileSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+const ROOTS: readonly string[] = [
+  'envoy/service/discovery/v3/ads.proto',
+  'envoy/config/listener/v3/listener.proto',
+  'envoy/config/cluster/v3/cluster.proto',
+  'envoy/config/endpoint/v3/endpoint.proto',
+  'envoy/config/bootstrap/v3/bootstrap.proto',
+  'envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector.proto',
+  'envoy/extensions/filters/network/rbac/v3/rbac.proto',
+  'envoy/extensions/filters/network/sni_cluster/v3/sni_cluster.proto',
+  'envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy.proto',
+  'envoy/extensions/rbac/principals/mtls_authenticated/v3/mtls_authenticated.proto',
+  'envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer.proto',
+  'envoy/extensions/transport_sockets/tls/v3/tls.proto',
+  'envoy/extensions/transport_sockets/tls/v3/secret.proto',
+  'envoy/extensions/transport_sockets/tls/v3/tls_spiffe_validator_config.proto',
+]
+
+const here = dirname(fileURLToPath(import.meta.url))
+const out = join(here, 'gen')
+const require = createRequire(import.meta.url)
+const xdsPackage = dirname(require.resolve('@grpc/grpc-js-xds/package.json'))
+
+const version = (name: string): string => JSON.parse(readFileSync(require.resolve(`${name}/package.json`), 'utf8')).version
+
+const stamp = createHash('sha256')
+  .update(readFileSync(fileURLToPath(import.meta.url)))
+  .update(version('@grpc/grpc-js-xds') + version('@bufbuild/buf'))
+  .digest('hex')
+
+if (existsSync(join(out, 'stamp')) && readFileSync(join(out, 'stamp'), 'utf8') === stamp) process.exit(0)
+
+// A folder beside the target, so that the rename at the end stays on one file system and two
+// generators at once cannot see each other's half-written files.
+mkdirSync(out, { recursive: true })
+const work = mkdtempSync(join(here, '.gen-'))
+try {
+  const protos = join(work, 'protos')
+  for (const part of readdirSync(join(xdsPackage, 'deps'))) cpSync(join(xdsPackage, 'deps', part), protos, { recursive: true })
+  rmSync(join(protos, 'tests'), { recursive: true, force: true })
+  for (const file of [
+    'envoy/config/core/v3/protocol.proto',
+    'envoy/extensions/geoip_providers/common/v3/common.proto',
+    'envoy/extensions/http/injected_credentials/generic/v3/generic.proto',
+    'envoy/extensions/filters/http/oauth2/v3/oauth.proto',
+  ]) {
+    const path = join(protos, file)
+    writeFileSync(path, readFileSync(path, 'utf8').replace(/,?\s*ignore_empty:\s*true/g, ''))
+  }
+  writeFileSync(join(work, 'buf.yaml'), 'version: v2\nmodules:\n  - path: protos\n')
+  const plugin = join(dirname(require.resolve('@bufbuild/protoc-gen-es/package.json')), 'bin/protoc-gen-es')
+  writeFileSync(
+    join(work, 'buf.gen.yaml'),
+    `version: v2\nplugins:\n  - local: ${JSON.stringify([process.execPath, plugin])}\n    out: gen\n    include_imports: true\n    opt: [target=js+dts, import_extension=js]\n`,
+  )
+  const buf = join(dirname(require.resolve('@bufbuild/buf/package.json')), 'bin/buf')
+  const paths = ROOTS.flatMap((file) => ['--path', join('protos', file)])
+  execFileSync(process.execPath, [buf, 'generate', '.', ...paths], { cwd: work, stdio: 'inherit' })
+  writeFileSync(join(work, 'gen', 'stamp'), stamp)
+  rmSync(out, { recursive: true, force: true })
+  renameSync(join(work, 'gen'), out)
+} finally {
+  rmSync(work, { recursive: true, force: true })
+}

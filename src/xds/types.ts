@@ -1,0 +1,43 @@
+// Words of the xDS protocol shared by both ends. Source: envoyproxy/envoy docs/root/api-docs/xds_protocol.rst.
+
+export const TYPE = {
+  listener: 'type.googleapis.com/envoy.config.listener.v3.Listener',
+  cluster: 'type.googleapis.com/envoy.config.cluster.v3.Cluster',
+  endpoints: 'type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment',
+  route: 'type.googleapis.com/envoy.config.route.v3.RouteConfiguration',
+  secret: 'type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret',
+  nameTable: 'type.googleapis.com/istio.networking.nds.v1.NameTable',
+  /** Istio's MCP-over-xDS uses `group/version/Kind` as the type URL; the body is `Any(istio.mcp.v1alpha1.Resource)`. */
+  serviceEntry: 'networking.istio.io/v1alpha3/ServiceEntry',
+} as const
+
+/** One named resource, encoded once whoever receives it. */
+export interface XdsResource {
+  readonly name: string
+  /** Content hash of `body`. */
+  readonly version: string
+  /** Type URL inside the `Any`; for MCP it differs from the subscription's type URL. */
+  readonly anyTypeUrl: string
+  /** `Any.value`. */
+  readonly body: Uint8Array
+}
+
+/** What one view holds, by type URL and name. Immutable. */
+export type Snapshot = ReadonlyMap<string, ReadonlyMap<string, XdsResource>>
+
+/** `core.v3.Node`, the part we read. Claims of the client, not facts. */
+export interface NodeInfo {
+  readonly id: string
+  readonly cluster: string
+  readonly metadata: Readonly<Record<string, unknown>>
+  readonly locality: { readonly region: string; readonly zone: string }
+  readonly userAgentName: string
+}
+
+/** Where a stream comes from, as the transport proved it. */
+export interface StreamPeer {
+  /** DER of the client's leaf certificate; undefined on a clear-text listener. */
+  readonly certificate: Uint8Array | undefined
+  /** `host:port` or `unix`. */
+  readonly address: string
+}
