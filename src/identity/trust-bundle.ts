@@ -1,0 +1,245 @@
+import type { X509Certificate } from 'node:crypto'
+import { contentHash } from '../lib/canonical.ts'
+import { fail, ok, type Problem, problem, type Result } from '../lib/result.ts'
+import { type CaCertificate, parseCaCertificate, signedBy, usageAllowed } from './ca-certificate.ts'
+import type { Certificate } from './certificate.ts'
+import { nameConstraintError } from './name-constraints.ts'
+import { parseCertificatesPem } from './pem.ts'
+import { trustDomainError } from './spiffe-id.ts'
+
+/** Clocks differ: a certificate is taken this long before it begins. It is never taken after it ends. */
+export const NOT_BEFORE_SKEW_MS = 5 * 60_000
+/** Certificates above the leaf, the root among them. */
+const MAX_CHAIN = 5
+const MAX_CERTIFICATES = 256
+
+/** Who vouches for a leaf. */
+export interface Anchor {
+  /** The CA that signed the leaf. */
+  readonly issuer: CaCertificate
+  /** When the first certificate above the leaf ends, on the path that lasts longest. Milliseconds since the epoch. */
+  readonly notAfterMs: number
+}
+
+export type AnchorRefusal = { readonly code: 'untrusted' | 'name_constraint'; readonly message: string }
+
+/**
+ * The CAs of one trust domain: its roots and its issuing intermediates. A leaf belongs to the trust domain only if one of
+ * them signed it and a chain leads from there to a self-signed root of this same bundle (X509-SVID section 5, SPIFFE
+ * Federation section 5.1: bundles are never merged). The intermediates are here because after a handshake Node shows
+ * the leaf alone, not the chain that came with it.
+ */
+export class TrustBundle {
+  readonly trustDomain: string
+  readonly certificates: readonly CaCertificate[]
+  /** Who may have signed whom inside the bundle, decided once. */
+  readonly #parents: ReadonlyMap<CaCertificate, readonly CaCertificate[]>
+
+  private constructor(trustDomain: string, certificates: readonly CaCertificate[]) {
+    this.trustDomain = trustDomain
+    this.certificates = certificates
+    this.#parents = new Map(
+      certificates.map((ca) => [
+        ca,
+        ca.root
+          ? []
+          : certificates.filter((other) => other !== ca && signedBy(ca.certificate, ca.x509, other)),
+      ]),
+    )
+  }
+
+  /**
+   * Reads PEM. `object` names the input in the error, e.g. `certs/ca.crt` or `Secret/istio-system/peer-2`. All or nothing:
+   * one certificate that is no CA, or a private key among them, is an error.
+   */
+  static parse(trustDomain: string, pem: string, object: string): Result<TrustBundle, Problem> {
+    const domainError = trustDomainError(trustDomain)
+    if (domainError !== undefined) return fail(problem(object, 'trustDomain', domainError))
+    const blocks = parseCertificatesPem(pem)
+    if (!blocks.ok) return fail(problem(object, '', blocks.error))
+    if (blocks.value.length > MAX_CERTIFICATES) {
+      return fail(problem(object, '', `more than ${MAX_CERTIFICATES} certificates`))
+    }
+    const found = new Map<string, CaCertificate>()
+    for (const [index, block] of blocks.value.entries()) {
+      const ca = parseCaCertificate(block)
+      if (!ca.ok) return fail(problem(object, `certificate ${index + 1}`, ca.error))
+      found.set(ca.value.fingerprint, ca.value)
+    }
+    const certificates = [...found.values()]
+    if (!certificates.some(({ root }) => root)) {
+      return fail(
+        problem(
+          object,
+          '',
+          `no self-signed root among its ${certificates.length} certificates; no chain could end`,
+        ),
+      )
+    }
+    return ok(new TrustBundle(trustDomain, certificates))
+  }
+
+  get roots(): readonly CaCertificate[] {
+    return this.certificates.filter(({ root }) => root)
+  }
+
+  /** Roots first, then intermediates. */
+  get pem(): string {
+    const [roots, others] = [this.roots, this.certificates.filter(({ root }) => !root)]
+    return [...roots, ...others].map(({ pem }) => pem).join('')
+  }
+
+  /**
+   * This bundle and those intermediates of `others` whose chain ends in one of **this** bundle's roots. A root of theirs
+   * is never taken over, whatever the name it bears.
+   */
+  withIntermediates(others: readonly CaCertificate[]): TrustBundle {
+    const known = new Set(this.certificates.map(({ fingerprint }) => fingerprint))
+    const fresh = new Map(others.map((ca) => [ca.fingerprint, ca]))
+    const waiting = [...fresh.values()].filter(({ root, fingerprint }) => !root && !known.has(fingerprint))
+    let bundle: TrustBundle = this
+    // From the root downwards: an intermediate may wait for the one above it.
+    for (;;) {
+      const next = waiting.findIndex((ca) =>
+        bundle.certificates.some((above) => signedBy(ca.certificate, ca.x509, above)),
+      )
+      if (next < 0 || bundle.certificates.length >= MAX_CERTIFICATES) return bundle
+      bundle = new TrustBundle(this.trustDomain, [...bundle.certificates, ...waiting.splice(next, 1)])
+    }
+  }
+
+  /** From a CA of this bundle up to a root, both included; empty when no chain leads there. */
+  chainOf(ca: CaCertificate): readonly CaCertificate[] {
+    const own = this.certificates.find(({ fingerprint }) => fingerprint === ca.fingerprint)
+    const [first = []] = own === undefined ? [] : this.#paths([own])
+    return first
+  }
+
+  /** Finds who vouches for a leaf now, or says why nobody does. */
+  anchor(
+    leaf: Certificate,
+    x509: X509Certificate,
+    usage: 'client' | 'server',
+    nowMs: number,
+  ): Result<Anchor, AnchorRefusal> {
+    const issuers = this.certificates.filter((ca) => signedBy(leaf, x509, ca))
+    let refusal: AnchorRefusal = {
+      code: 'untrusted',
+      message: `no CA of the trust domain ${this.trustDomain} signed it`,
+    }
+    let best: Anchor | undefined
+    for (const issuer of issuers) {
+      for (const path of this.#paths([issuer])) {
+        const error = pathError(path, leaf, usage, nowMs)
+        if (error !== undefined) {
+          refusal = error
+          continue
+        }
+        const notAfterMs = Math.min(...path.map(({ certificate }) => certificate.notAfterMs))
+        if (best === undefined || notAfterMs > best.notAfterMs) best = { issuer, notAfterMs }
+      }
+    }
+    if (best !== undefined) return ok(best)
+    if (issuers.length > 0 && refusal.message.startsWith('no CA')) {
+      refusal = {
+        code: 'untrusted',
+        message: `its issuer does not lead to a root of the trust domain ${this.trustDomain}`,
+      }
+    }
+    return fail(refusal)
+  }
+
+  /** Every way from a CA up to a root of this bundle, no CA twice, none longer than `MAX_CHAIN`. */
+  *#paths(path: readonly CaCertificate[]): Generator<readonly CaCertificate[]> {
+    const top = path.at(-1)
+    if (top === undefined) return
+    if (top.root) {
+      yield path
+      return
+    }
+    if (path.length >= MAX_CHAIN) return
+    for (const parent of this.#parents.get(top) ?? []) {
+      if (!path.includes(parent)) yield* this.#paths([...path, parent])
+    }
+  }
+}
+
+/** `path` runs from the issuing CA to the root. */
+function pathError(
+  path: readonly CaCertificate[],
+  leaf: Certificate,
+  usage: 'client' | 'server',
+  nowMs: number,
+): AnchorRefusal | undefined {
+  let below = 0
+  for (const { certificate } of path) {
+    const { basicConstraints, nameConstraints, extendedKeyUsage } = certificate.extensions
+    const untrusted = (message: string): AnchorRefusal => ({ code: 'untrusted', message })
+    if (nowMs > certificate.notAfterMs) return untrusted('a CA above it has expired')
+    if (nowMs < certificate.notBeforeMs - NOT_BEFORE_SKEW_MS)
+      return untrusted('a CA above it is not valid yet')
+    if (basicConstraints?.pathLength !== undefined && below > basicConstraints.pathLength) {
+      return untrusted('its chain is longer than a CA above it allows (pathLenConstraint)')
+    }
+    if (!usageAllowed(extendedKeyUsage, usage))
+      return untrusted(`a CA above it may not sign for TLS ${usage}s`)
+    const forbidden =
+      nameConstraints && nameConstraintError(nameConstraints, leaf.extensions.alternativeNames)
+    if (forbidden !== undefined) return { code: 'name_constraint', message: forbidden }
+    // Self-issued certificates (a CA's key rollover) do not count: RFC 5280 section 4.2.1.9.
+    if (Buffer.compare(certificate.issuer, certificate.subject) !== 0) below += 1
+  }
+  return undefined
+}
+
+/** The bundles we hold, by trust domain. Immutable: a change is a new one with another epoch. */
+export class TrustBundles {
+  readonly #bundles: ReadonlyMap<string, TrustBundle>
+  /** Content hash: equal contents, equal epoch. Verdicts are only good for the epoch they were made in. */
+  readonly epoch: string
+  /** Roots that were offered for a trust domain that has its own already, and were left out. */
+  readonly problems: readonly Problem[]
+
+  /**
+   * The first bundle of a trust domain decides its roots. A further one of the same trust domain (two clusters that share
+   * it) adds only intermediates that end in those roots; so our own bundle, given first, cannot be widened by a peer's.
+   */
+  constructor(bundles: Iterable<TrustBundle> = []) {
+    const byDomain = new Map<string, TrustBundle>()
+    const problems: Problem[] = []
+    for (const bundle of bundles) {
+      const first = byDomain.get(bundle.trustDomain)
+      byDomain.set(bundle.trustDomain, first?.withIntermediates(bundle.certificates) ?? bundle)
+      const known = new Set((first ?? bundle).roots.map(({ fingerprint }) => fingerprint))
+      const foreign = bundle.roots.filter(({ fingerprint }) => !known.has(fingerprint)).length
+      if (foreign > 0) {
+        const message = `${foreign} root(s) of a second bundle for this trust domain were left out; its first bundle decides`
+        problems.push(problem(`trust domain ${bundle.trustDomain}`, 'bundle', message))
+      }
+    }
+    this.#bundles = byDomain
+    this.problems = problems
+    this.epoch = contentHash(
+      [...byDomain.values()]
+        .map(({ trustDomain, certificates }) =>
+          [trustDomain, ...certificates.map((ca) => ca.fingerprint).sort()].join(' '),
+        )
+        .sort()
+        .join('\n'),
+    )
+  }
+
+  get(trustDomain: string): TrustBundle | undefined {
+    return this.#bundles.get(trustDomain)
+  }
+
+  /** Sorted. */
+  get trustDomains(): readonly string[] {
+    return [...this.#bundles.keys()].sort()
+  }
+
+  /** Every certificate of every bundle: what the TLS layer may start from. Its verdict is not ours; see `verifySvid`. */
+  pooledPem(): string {
+    return this.trustDomains.map((name) => this.get(name)?.pem ?? '').join('')
+  }
+}

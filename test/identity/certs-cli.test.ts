@@ -1,0 +1,77 @@
+// The command as an operator runs it: its own process, its exit codes, its words.
+import { type SpawnSyncReturns, spawnSync } from 'node:child_process'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import t from 'tap'
+import { TrustBundle, TrustBundles } from '../../src/identity/trust-bundle.ts'
+import { verifySvid } from '../../src/identity/verify-svid.ts'
+import { firstDer } from './mint.ts'
+
+const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
+const certs = (...args: string[]): SpawnSyncReturns<string> =>
+  spawnSync(process.execPath, [MAIN, 'certs', ...args], { encoding: 'utf8' })
+
+t.test('init, issue, show, bundle', async (t) => {
+  const folder = t.testdir()
+  const [ca, out] = [join(folder, 'ca'), join(folder, 'sleep')]
+  t.match(certs('init', '--trust-domain', 'c1.example', '--dir', ca), {
+    status: 0,
+    stdout: /c1\.example written/,
+  })
+  const issue = ['issue', '--ca', ca, '--namespace', 'bookinfo', '--service-account', 'sleep', '--out', out]
+  t.match(certs(...issue, '--lifetime', '2h'), {
+    status: 0,
+    stdout: /spiffe:\/\/c1\.example\/ns\/bookinfo\/sa\/sleep/,
+  })
+
+  const read = (name: string) => readFileSync(join(out, name), 'utf8')
+  const bundle = TrustBundle.parse('c1.example', read('ca.crt'), 'ca.crt')
+  if (!bundle.ok) throw new Error(bundle.error.message)
+  t.match(verifySvid(firstDer(read('tls.crt')), new TrustBundles([bundle.value]), Date.now()), { ok: true })
+
+  const shown = certs('show', out).stdout
+  t.match(shown, /SVID\n +id +spiffe:\/\/c1\.example\/ns\/bookinfo\/sa\/sleep/)
+  t.match(shown, /1h 59m left/)
+  t.match(shown, /root CA/)
+  t.match(certs('show', join(ca, 'ca-cert.pem')).stdout, /intermediate CA[\s\S]*364d 23h left/)
+  t.equal(certs('bundle', '--ca', ca).stdout, read('ca.crt'))
+
+  t.match(certs('init', '--trust-domain', 'c1.example', '--dir', ca), {
+    status: 64,
+    stderr: /exists already/,
+  })
+  const copy = join(folder, 'copy')
+  t.match(certs('import', '--cacerts', ca, '--out', copy, '--trust-domain', 'c1.example'), { status: 0 })
+  t.equal(certs('bundle', '--ca', copy).stdout, read('ca.crt'))
+})
+
+t.test('wrong use ends with 64 and one clear line', async (t) => {
+  const folder = t.testdir()
+  const ca = join(folder, 'ca')
+  certs('init', '--trust-domain', 'c1.example', '--dir', ca)
+  const id = 'spiffe://c2.example/x'
+  const rows: [args: string[], stderr: RegExp][] = [
+    [['issue'], /--ca/],
+    [['init', '--trust-domain', 'C1', '--dir', join(folder, 'x')], /--trust-domain "C1"/],
+    [['issue', '--ca', ca, '--out', folder, '--id', id], /not in the trust domain/],
+    [['issue', '--ca', ca, '--out', folder, '--namespace', 'a/b', '--service-account', 'c'], /plain names/],
+    [
+      ['import', '--trust-domain', 'c1', '--out', join(folder, 'x'), '--cacerts', folder],
+      /ca-cert\.pem: no such file/,
+    ],
+  ]
+  for (const [args, stderr] of rows) {
+    const result = certs(...args)
+    t.match(result, { status: 64, stderr }, args.join(' '))
+    t.notMatch(result.stderr, /^\s+at /m, 'no stack')
+  }
+})
+
+t.test('show fails on what it cannot read', async (t) => {
+  const folder = t.testdir({ empty: {} })
+  writeFileSync(join(folder, 'x.pem'), 'hello')
+  t.match(certs('show', folder), { status: 1, stdout: /holds no certificate/ })
+  t.match(certs('show', join(folder, 'empty')), { status: 1, stderr: /no \.pem or \.crt/ })
+  t.match(certs('show', join(folder, 'missing')), { status: 1, stderr: /ENOENT/ })
+})
