@@ -37,9 +37,12 @@ const text = new Map(sources.map((file) => [file, readFileSync(file, 'utf8')]))
 /** Relative imports of a file, as absolute paths; `typeOnly` imports vanish at run time and cannot make a cycle there. */
 function importsOf(file: string): { readonly target: string; readonly typeOnly: boolean }[] {
   const found: { target: string; typeOnly: boolean }[] = []
-  for (const match of (text.get(file) ?? '').matchAll(/^\s*(?:import|export)\s+(type\s+)?[^'"]*?from\s+'(\.[^']+)'|^\s*import\s+'(\.[^']+)'/gm)) {
+  for (const match of (text.get(file) ?? '').matchAll(
+    /^\s*(?:import|export)\s+(type\s+)?[^'"]*?from\s+'(\.[^']+)'|^\s*import\s+'(\.[^']+)'/gm,
+  )) {
     const target = match[2] ?? match[3]
-    if (target !== undefined) found.push({ target: resolve(dirname(file), target), typeOnly: match[1] !== undefined })
+    if (target !== undefined)
+      found.push({ target: resolve(dirname(file), target), typeOnly: match[1] !== undefined })
   }
   return found
 }
@@ -53,7 +56,10 @@ t.test('a folder imports only from those that the architecture allows', async (t
     if (allowed === undefined) continue
     for (const { target } of importsOf(file)) {
       const to = folderOf(target)
-      if (to !== folderOf(file) && !allowed.includes(to)) t.fail(`${relative(root, file)} imports ${relative(root, target)}: ${folderOf(file)} may not import ${to}`)
+      if (to !== folderOf(file) && !allowed.includes(to))
+        t.fail(
+          `${relative(root, file)} imports ${relative(root, target)}: ${folderOf(file)} may not import ${to}`,
+        )
     }
   }
 })
@@ -67,7 +73,8 @@ t.test('no cycle of imports', async (t) => {
       t.fail(`cycle: ${[...path.slice(at), file].map((f) => relative(src, f)).join(' -> ')}`)
       return
     }
-    for (const { target, typeOnly } of importsOf(file)) if (!typeOnly && text.has(target)) visit(target, [...path, file])
+    for (const { target, typeOnly } of importsOf(file))
+      if (!typeOnly && text.has(target)) visit(target, [...path, file])
     done.add(file)
   }
   for (const file of sources) visit(file, [])
@@ -75,7 +82,9 @@ t.test('no cycle of imports', async (t) => {
 
 t.test('every relative import names a file that exists', async (t) => {
   for (const file of sources) {
-    for (const { target } of importsOf(file)) if (!existsSync(target)) t.fail(`${relative(root, file)} imports ${relative(root, target)}, which is not there`)
+    for (const { target } of importsOf(file))
+      if (!existsSync(target))
+        t.fail(`${relative(root, file)} imports ${relative(root, target)}, which is not there`)
   }
 })
 
