@@ -76,14 +76,21 @@ export interface Exposure {
   readonly gateway: string | undefined
   /** `<workspace>/<setting>[i]` that decided, '' when none. */
   readonly rule: string
+  /** Where it is not exposed: the object and field to change. */
+  readonly fix?: string
 }
 
 /** A service this cluster may call elsewhere: one host and port of a ServiceEntry. */
 export interface ImportedService {
   readonly host: string
+  /** Of `name.namespace.svc.cluster.local`; both '' for any other host, which has no short names. */
   readonly namespace: string
   readonly name: string
-  readonly ports: readonly { readonly name: string; readonly number: number; readonly protocol: ModelPort['protocol'] }[]
+  readonly ports: readonly {
+    readonly name: string
+    readonly number: number
+    readonly protocol: ModelPort['protocol']
+  }[]
   readonly endpoints: readonly {
     readonly address: string
     /** port name → number at the address. */

@@ -1,0 +1,76 @@
+import type { ObjectStore } from '../objects/store.ts'
+import { collectClusters, readPeers } from './clusters.ts'
+import { Conditions } from './conditions.ts'
+import { collectExposures } from './exposure.ts'
+import { collectGateways } from './gateways.ts'
+import { collectImports } from './imports.ts'
+import { PodIndex } from './pod-index.ts'
+import { reachability, selectOrganizationSetting } from './reachability.ts'
+import { collectServices } from './services.ts'
+import { reportSettings } from './setting-status.ts'
+import type { Model } from './types.ts'
+import { indexWorkspaces } from './workspaces.ts'
+
+export interface ModelInput {
+  /** This cluster's name. */
+  readonly cluster: string
+  /** The trust domain of this cluster's own certificates. */
+  readonly trustDomain: string
+  /** Every object in force now. */
+  readonly list: ObjectStore['list']
+}
+
+/** Derives the model of one cluster from its objects: pure, so equal objects give an equal model, in any order of listing. */
+export function computeModel({ cluster, trustDomain, list }: ModelInput): Model {
+  const conditions = new Conditions()
+  const peers = readPeers(list('Secret'), cluster, conditions)
+  const { self, clusters, clusterByTrustDomain } = collectClusters(
+    { cluster, trustDomain },
+    list('Cluster'),
+    peers,
+    conditions,
+  )
+  const organization = selectOrganizationSetting(list('OrganizationSetting'), list('Cluster'), conditions)
+
+  const pods = new PodIndex(list('Pod'))
+  const services = collectServices(list('Service'), list('EndpointSlice'), pods, conditions)
+  const namespaces = new Set([
+    ...list('Namespace').map((namespace) => namespace.metadata.name),
+    ...services.map((service) => service.namespace),
+  ])
+  const workspaces = indexWorkspaces(
+    cluster,
+    list('Workspace'),
+    list('WorkspaceSetting'),
+    namespaces,
+    conditions,
+  )
+  const gateways = collectGateways(
+    {
+      trustDomain,
+      objects: [...list('IngressGateway'), ...list('Gateway')],
+      deployments: list('Deployment'),
+      services: list('Service'),
+      pods,
+      selectors: workspaces.settings.flatMap((setting) =>
+        setting.spec.defaultEastWestGatewaySettings.map((item) => item.workloadSelector),
+      ),
+    },
+    conditions,
+  )
+  const exposures = collectExposures(cluster, services, workspaces, gateways)
+  reportSettings(services, workspaces, gateways, conditions)
+  const imports = collectImports(list('ServiceEntry'), conditions)
+  return {
+    self,
+    clusters,
+    clusterByTrustDomain,
+    services,
+    gateways: gateways.gateways,
+    exposures,
+    imports,
+    peers,
+    reachable: reachability(organization),
+    conditions: conditions.list(),
+  }
+}

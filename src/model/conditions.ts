@@ -1,0 +1,38 @@
+import { type KubeObject, refKey, refOf } from '../objects/types.ts'
+import { byText } from './labels.ts'
+import type { ModelCondition } from './types.ts'
+
+/** The Gateway API's types: understood and in force; put into effect; everything it refers to was found. */
+export type ConditionType = 'Accepted' | 'Programmed' | 'ResolvedRefs'
+
+/** `WorkspaceSetting/acme/eng/bookinfo-ws/bookinfo-ws-setting`, the object's name in every message. */
+export const nameOf = (object: KubeObject): string => refKey(refOf(object))
+
+/** Collects what the model made of each object. A condition that is false outweighs a true one of the same type. */
+export class Conditions {
+  readonly #byKey = new Map<string, ModelCondition>()
+
+  holds(object: KubeObject, type: ConditionType, reason: string, message: string): void {
+    this.#add({ object: nameOf(object), type, status: true, reason, message })
+  }
+
+  fails(object: KubeObject, type: ConditionType, reason: string, message: string): void {
+    this.#add({ object: nameOf(object), type, status: false, reason, message })
+  }
+
+  /** Sorted by object and type, one of each type per object. */
+  list(): readonly ModelCondition[] {
+    return [...this.#byKey.values()].sort((a, b) => byText(a.object, b.object) || byText(a.type, b.type))
+  }
+
+  #add(condition: ModelCondition): void {
+    const key = `${condition.object}\n${condition.type}`
+    const other = this.#byKey.get(key)
+    if (other === undefined || (other.status && !condition.status)) {
+      this.#byKey.set(key, condition)
+    } else if (other.status === condition.status && !other.message.split('; ').includes(condition.message)) {
+      // Two complaints of one type: both are said, under the reason that came first.
+      this.#byKey.set(key, { ...other, message: `${other.message}; ${condition.message}` })
+    }
+  }
+}

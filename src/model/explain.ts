@@ -1,0 +1,127 @@
+// One call, walked hop by hop, in the words of the decisions that made it work or not. Each cluster speaks of its own half;
+// who puts the halves together also tries the network in between.
+import {
+  backendHop,
+  breaks,
+  entryHop,
+  exposedHop,
+  gatewayHop,
+  type Hop,
+  holds,
+  reachableHop,
+} from './explain-hops.ts'
+import { gatewayOf } from './export-of.ts'
+import { hostCandidates } from './host.ts'
+import { formatServerName } from './server-name.ts'
+import type { Exposure, ImportedService, Model, ModelGateway } from './types.ts'
+
+export type { Hop } from './explain-hops.ts'
+
+/** What a caller must know to reach a service of this cluster from outside. */
+export interface ServingTarget {
+  readonly host: string
+  readonly gateway: ModelGateway
+  readonly sni: string
+}
+
+/** The exposed service behind `host` (short names too) and `port`; undefined where nothing is exposed. */
+export function servingTarget(model: Model, host: string, port: number): ServingTarget | undefined {
+  const exposure = findExposure(model, host)
+  const gateway = exposure === undefined ? undefined : gatewayOf(model, exposure)
+  if (exposure === undefined || gateway === undefined) return undefined
+  const found = exposure.service.host
+  return { host: found, gateway, sni: formatServerName({ port, subset: '', host: found }) }
+}
+
+/** The serving cluster's half: exposed, reachable, the gateway's address, backends. Hops that cannot be judged are left out. */
+export function explainServing(model: Model, fromCluster: string, host: string, port: number): Hop[] {
+  const exposure = findExposure(model, host)
+  const hops = [exposedHop(model, exposure, host, port), reachableHop(model, fromCluster)]
+  if (exposure === undefined) return hops
+  const gateway = gatewayOf(model, exposure)
+  if (gateway !== undefined) hops.push(gatewayHop(gateway))
+  const served = exposure.service.ports.find((each) => each.number === port)
+  if (served !== undefined) {
+    const name = `Service/${exposure.service.namespace}/${exposure.service.name}`
+    hops.push(backendHop(model, name, served.endpoints))
+  }
+  return hops
+}
+
+/**
+ * The client cluster's half: its own copy of reachability towards `toCluster` (where told which), its ServiceEntry, the
+ * addresses that it names. Where the service also runs here, ready local endpoints are the whole way.
+ */
+export function explainClient(model: Model, host: string, port: number, toCluster?: string): Hop[] {
+  const local = findExposure(model, host)?.service
+  const localPort = local?.ports.find((each) => each.number === port)
+  const imported = findImport(model, host)
+  if (local !== undefined && localPort !== undefined) {
+    const name = `Service/${local.namespace}/${local.name}`
+    const backend = backendHop(model, name, localPort.endpoints)
+    if (backend.ok || imported === undefined) {
+      return [
+        holds('entry', `${name} runs in ${model.self.id} itself: its own endpoints come first`),
+        backend,
+      ]
+    }
+  }
+  const entry = entryHop(model, imported, host, port)
+  const hops = [...ownReachability(model, imported, toCluster), entry]
+  const name = imported?.ports.find((each) => each.number === port)?.name
+  if (imported === undefined || name === undefined) return hops
+  const addresses = imported.endpoints
+    .filter(
+      (endpoint) => toCluster === undefined || endpoint.cluster === '' || endpoint.cluster === toCluster,
+    )
+    .flatMap((endpoint) => {
+      const at = endpoint.ports[name]
+      return at === undefined ? [] : [`${endpoint.address} port ${at}`]
+    })
+  if (addresses.length > 0)
+    return [...hops, holds('address', `${imported.source} leads to ${addresses.join(', ')}`)]
+  const towards = toCluster === undefined ? '' : ` in ${toCluster}`
+  const detail = `${imported.source} has no endpoint for port ${port}${towards}`
+  return [...hops, breaks('address', 'NoEndpoints', detail, `${imported.source} spec.endpoints`)]
+}
+
+function findExposure(model: Model, host: string): Exposure | undefined {
+  return firstOf(hostCandidates(host), (candidate) => model.exposures.get(candidate))
+}
+
+function findImport(model: Model, host: string): ImportedService | undefined {
+  return firstOf(hostCandidates(host), (candidate) => model.imports.find((each) => each.host === candidate))
+}
+
+function firstOf<T>(
+  candidates: readonly string[],
+  find: (candidate: string) => T | undefined,
+): T | undefined {
+  for (const candidate of candidates) {
+    const found = find(candidate)
+    if (found !== undefined) return found
+  }
+  return undefined
+}
+
+/** The client's own copy can only narrow: it is shown where it says no, and where we know towards whom. */
+function ownReachability(
+  model: Model,
+  imported: ImportedService | undefined,
+  toCluster: string | undefined,
+): Hop[] {
+  const targets =
+    toCluster !== undefined
+      ? [toCluster]
+      : imported !== undefined
+        ? [...new Set(imported.endpoints.map((endpoint) => endpoint.cluster))]
+        : model.peers.map((peer) => peer.cluster)
+  return targets.flatMap((id) => {
+    const cluster = model.clusters.get(id)
+    if (cluster === undefined) return []
+    const decision = model.reachable(model.self.network, cluster.network)
+    if (decision.allowed) return [holds('reachable', `copy of ${model.self.id}: ${decision.reason}`)]
+    const fix = `OrganizationSetting spec.networkSettings.networkReachability["${model.self.network}"]: add "${cluster.network}", in the copy of ${model.self.id}`
+    return [breaks('reachable', 'NotReachable', `copy of ${model.self.id}: ${decision.reason}`, fix)]
+  })
+}

@@ -1,0 +1,112 @@
+// Which services of this cluster other clusters may call, by which rule and through which gateway, and why not. The reference
+// product's rules: settings are an ordered list and the first item that selects a service decides it alone; no
+// `exposedServices` means all of them; items are OR-ed, the labels inside one AND-ed.
+import type { EastWestGatewaySetting } from '../objects/types.ts'
+import { nameOf } from './conditions.ts'
+import type { GatewaySet } from './gateways.ts'
+import { formatLabels, matchesLabels } from './labels.ts'
+import type { Exposure, ModelGateway, ModelService } from './types.ts'
+import type { WorkspaceIndex } from './workspaces.ts'
+
+/** The ordered list of a WorkspaceSetting. */
+export const FIELD = 'spec.defaultEastWestGatewaySettings'
+
+/** By host; every service is there, exposed or not. */
+export function collectExposures(
+  cluster: string,
+  services: readonly ModelService[],
+  workspaces: WorkspaceIndex,
+  gateways: GatewaySet,
+): ReadonlyMap<string, Exposure> {
+  // One look for the gateway of each item, however many services the item exposes.
+  const serving = new Map<EastWestGatewaySetting, ModelGateway | undefined>()
+  for (const setting of workspaces.settings) {
+    for (const item of setting.spec.defaultEastWestGatewaySettings)
+      serving.set(item, gateways.select(item.workloadSelector)[0])
+  }
+  const exposures = new Map<string, Exposure>()
+  for (const service of services) {
+    exposures.set(service.host, exposureOf(cluster, service, workspaces, gateways, serving))
+  }
+  return exposures
+}
+
+function exposureOf(
+  cluster: string,
+  service: ModelService,
+  workspaces: WorkspaceIndex,
+  gateways: GatewaySet,
+  serving: ReadonlyMap<EastWestGatewaySetting, ModelGateway | undefined>,
+): Exposure {
+  const closed = (reason: string, fix: string, rule = ''): Exposure => ({
+    service,
+    decision: { allowed: false, reason },
+    gateway: undefined,
+    rule,
+    fix,
+  })
+  const { namespace, name, labels } = service
+  const workspace = workspaces.workspaceOf(namespace)
+  if (workspace === undefined) {
+    const reason = `no Workspace selects namespace ${cluster}/${namespace}`
+    return closed(
+      reason,
+      `Workspace spec.namespaceSelector.names: add "${cluster}/${namespace}" or "*/${namespace}"`,
+    )
+  }
+  const own = gateways.ownService(namespace, name)
+  if (own !== undefined) {
+    return closed(
+      `it is the Service of gateway ${own.namespace}/${own.name}, which does not expose itself`,
+      '',
+    )
+  }
+  const setting = workspaces.settingOf(workspace)
+  if (setting === undefined) {
+    const fix = `apply a WorkspaceSetting with metadata.workspace: ${workspace.metadata.name} and ${FIELD}`
+    return closed(`${nameOf(workspace)} has no WorkspaceSetting`, fix)
+  }
+  if (service.ports.length === 0) {
+    return closed(
+      'it has no TCP port',
+      `Service/${namespace}/${name} spec.ports: add a port with protocol TCP`,
+    )
+  }
+  const items = setting.spec.defaultEastWestGatewaySettings
+  const index = items.findIndex((item) => selectsService(item, service))
+  const item = items[index]
+  if (item === undefined) {
+    const where = `${nameOf(setting)} ${FIELD}`
+    if (items.length === 0) return closed(`${where} is empty`, `${where}: add an item`)
+    const reason = `${where}: no item's exposedServices match its labels ${formatLabels(labels)}`
+    return closed(reason, `Service/${namespace}/${name} metadata.labels, or ${where}[].exposedServices`)
+  }
+  const rule = `${workspace.metadata.name}/${setting.metadata.name}[${index}]`
+  const where = `${nameOf(setting)} ${FIELD}[${index}]`
+  const gateway = serving.get(item)
+  if (gateway === undefined) {
+    // The first item that selects a service decides it: a later one is not tried.
+    const fix = `${where}.workloadSelector, or apply the gateway it is meant to select`
+    return closed(`${where} selects it, but ${noGateway(item)}`, fix, rule)
+  }
+  const decision = { allowed: true, reason: `${where}${matchedLabels(item, service)}` }
+  return { service, decision, gateway: `${gateway.namespace}/${gateway.name}`, rule }
+}
+
+function selectsService(item: EastWestGatewaySetting, service: ModelService): boolean {
+  return (
+    item.exposedServices.length === 0 ||
+    item.exposedServices.some((each) => matchesLabels(each.serviceLabels, service.labels))
+  )
+}
+
+function matchedLabels(item: EastWestGatewaySetting, service: ModelService): string {
+  const i = item.exposedServices.findIndex((each) => matchesLabels(each.serviceLabels, service.labels))
+  const labels = item.exposedServices[i]?.serviceLabels
+  return labels === undefined
+    ? ' exposes every service of the workspace'
+    : `.exposedServices[${i}] matches ${formatLabels(labels)}`
+}
+
+export const noGateway = ({ workloadSelector: { namespace, labels } }: EastWestGatewaySetting): string =>
+  `workloadSelector ${formatLabels(labels)} matches no gateway pods in namespace "${namespace}"`

@@ -1,0 +1,133 @@
+// Where other networks reach a gateway. The sources and their order are those of the reference product; what is awaited or
+// wrong is said in the words of the object and field that would mend it.
+import { isIP } from 'node:net'
+import type { Pod, Service, ServicePort } from '../objects/types.ts'
+import { nameOf } from './conditions.ts'
+import { isDnsName } from './host.ts'
+import { byText } from './labels.ts'
+import type { GatewayAddress } from './types.ts'
+
+/** The port that east-west traffic arrives on, as in Istio. */
+export const EAST_WEST_PORT = 15_443
+/** Service annotation: one IP address, several, or one DNS name; never mixed. */
+export const ADDRESS_ANNOTATION = 'xcp.tetrate.io/cluster-external-addresses'
+/** Service label: the port that other networks dial, where it is not 15443 (istio/api label.NetworkingGatewayPort). */
+export const PORT_LABEL = 'networking.istio.io/gatewayPort'
+
+export interface AddressOutcome {
+  readonly addresses: readonly GatewayAddress[]
+  /** `Programmed`, or why not: `AwaitingAddress`, `NoService`, `InvalidAddress`, `InvalidPort`. */
+  readonly code: string
+  /** Source of the addresses or what is awaited, naming object and field. */
+  readonly reason: string
+}
+
+/** The Service's port for east-west traffic: 15443, else the one named `tls`; undefined where it has neither. */
+export function eastWestPort(service: Service): ServicePort | undefined {
+  const tcp = service.spec.ports.filter((port) => port.protocol === 'TCP')
+  return tcp.find((port) => port.port === EAST_WEST_PORT) ?? tcp.find((port) => port.name === 'tls')
+}
+
+/** The best answer of the gateway's Services, in order of their names: the first that has an address, else the first. */
+export function gatewayAddresses(
+  owner: string,
+  services: readonly Service[],
+  pods: readonly Pod[],
+): AddressOutcome {
+  const outcomes = services
+    .toSorted((a, b) => byText(a.metadata.name, b.metadata.name))
+    .map((service) => addressesOf(service, pods))
+  const [first] = outcomes
+  if (first === undefined) {
+    const reason = `no Service in its namespace selects the pods of ${owner} and has port ${EAST_WEST_PORT} (or one named "tls")`
+    return { addresses: [], code: 'NoService', reason }
+  }
+  return outcomes.find((outcome) => outcome.addresses.length > 0) ?? first
+}
+
+function addressesOf(service: Service, pods: readonly Pod[]): AddressOutcome {
+  const name = nameOf(service)
+  const port = advertisedPort(service)
+  if (typeof port === 'string') return { addresses: [], code: 'InvalidPort', reason: `${name} ${port}` }
+  const at = (addresses: readonly string[], number: number, field: string): AddressOutcome => ({
+    addresses: addresses.map((address) => ({ address, port: number })),
+    code: 'Programmed',
+    reason: `${name} ${field}`,
+  })
+  const annotation = service.metadata.annotations[ADDRESS_ANNOTATION]
+  if (annotation !== undefined) {
+    const field = `metadata.annotations["${ADDRESS_ANNOTATION}"]`
+    const parsed = parseAddresses(annotation)
+    // An override that cannot be read is not passed over: what it was to replace may be an address others must not get.
+    if (parsed === undefined) {
+      const reason = `${name} ${field}: found "${annotation}", expected IP addresses separated by commas, or one DNS name`
+      return { addresses: [], code: 'InvalidAddress', reason }
+    }
+    return at(parsed, port.number, field)
+  }
+  const ingress = service.loadBalancer
+  const ips = ingress.flatMap(({ ip = '' }) => (isIP(ip) === 0 ? [] : [ip]))
+  if (ips.length > 0) return at(unique(ips), port.number, 'status.loadBalancer.ingress')
+  const hostname = ingress.find((each) => (each.hostname ?? '') !== '')?.hostname
+  if (hostname !== undefined) return at([hostname], port.number, 'status.loadBalancer.ingress')
+  if (service.spec.externalIPs.length > 0)
+    return at(unique(service.spec.externalIPs), port.number, 'spec.externalIPs')
+  if (service.spec.type === 'NodePort' && port.nodePort !== undefined) {
+    const hosts = unique(pods.filter((pod) => pod.ready && pod.hostIP !== '').map((pod) => pod.hostIP)).sort(
+      byText,
+    )
+    const field = `spec.ports nodePort ${port.nodePort} on the nodes of its ready pods`
+    if (hosts.length > 0) return at(hosts, port.nodePort, field)
+  }
+  return { addresses: [], code: 'AwaitingAddress', reason: `${name} ${awaited(service, port.nodePort)}` }
+}
+
+function awaited(service: Service, nodePort: number | undefined): string {
+  const override = `or set metadata.annotations["${ADDRESS_ANNOTATION}"]`
+  switch (service.spec.type) {
+    case 'LoadBalancer':
+      return `has no status.loadBalancer.ingress yet: wait for the load balancer ${override}`
+    case 'NodePort':
+      return nodePort === undefined
+        ? `has no spec.ports nodePort for ${EAST_WEST_PORT} yet: wait for it ${override}`
+        : `has no ready pod with a status.hostIP yet: wait for one ${override}`
+    default:
+      return `spec.type: ${service.spec.type} is not reachable from outside the cluster: use LoadBalancer or NodePort ${override}`
+  }
+}
+
+/**
+ * The label names the Service's port that others dial; without one it is the east-west port. On a node it is that port's
+ * nodePort. A label that no port of the Service has is taken at its word: something in front maps it.
+ */
+function advertisedPort(
+  service: Service,
+): { readonly number: number; readonly nodePort: number | undefined } | string {
+  const label = service.metadata.labels[PORT_LABEL]
+  const port = eastWestPort(service)
+  if (label === undefined) return { number: port?.port ?? EAST_WEST_PORT, nodePort: port?.nodePort }
+  const number = Number(label)
+  if (!Number.isInteger(number) || number < 1 || number > 65_535) {
+    return `metadata.labels["${PORT_LABEL}"]: found "${label}", expected a port number from 1 to 65535`
+  }
+  const labelled = service.spec.ports.find((each) => each.port === number && each.protocol === 'TCP')
+  return { number, nodePort: labelled === undefined ? number : labelled.nodePort }
+}
+
+/** Undefined where the text is none of: IP addresses separated by commas, one DNS name. */
+function parseAddresses(text: string): readonly string[] | undefined {
+  const parts = unique(
+    text
+      .split(',')
+      .map((part) => part.trim())
+      .filter((part) => part !== ''),
+  )
+  if (parts.length > 0 && parts.every((part) => isIP(part) !== 0)) return parts
+  const [only, ...more] = parts
+  // A last label of digits is a mistyped IPv4 address (RFC 3696 2: no top-level domain is all-numeric).
+  return only !== undefined && more.length === 0 && isDnsName(only.toLowerCase()) && !/\.?\d+$/.test(only)
+    ? [only.toLowerCase()]
+    : undefined
+}
+
+const unique = (items: readonly string[]): string[] => [...new Set(items)]

@@ -1,0 +1,54 @@
+// Host names of Kubernetes services. The cluster domain is fixed: it is part of the name that clusters agree on.
+
+const CLUSTER_DOMAIN = 'svc.cluster.local'
+
+const CODE_0 = 48
+const CODE_9 = 57
+const CODE_A = 97
+const CODE_Z = 122
+const CODE_HYPHEN = 45
+
+/** `productpage`, `bookinfo` → `productpage.bookinfo.svc.cluster.local`. */
+export function serviceHost(name: string, namespace: string): string {
+  return `${name}.${namespace}.${CLUSTER_DOMAIN}`
+}
+
+/** The service behind `name.namespace.svc.cluster.local`; undefined for any other host. */
+export function parseServiceHost(
+  host: string,
+): { readonly name: string; readonly namespace: string } | undefined {
+  if (!host.endsWith(`.${CLUSTER_DOMAIN}`)) return undefined
+  const [name, namespace, ...more] = host.slice(0, -CLUSTER_DOMAIN.length - 1).split('.')
+  if (name === undefined || name === '' || namespace === undefined || namespace === '' || more.length > 0)
+    return undefined
+  return { name, namespace }
+}
+
+/**
+ * The names a user may mean by `text`, most literal first: `productpage.bookinfo` is itself (a ServiceEntry may have such
+ * a host) and `productpage.bookinfo.svc.cluster.local`. Case and one trailing dot do not count (RFC 1035 2.3.3, 3.1).
+ */
+export function hostCandidates(text: string): readonly string[] {
+  const host = (text.endsWith('.') ? text.slice(0, -1) : text).toLowerCase()
+  const labels = host.split('.')
+  if (labels.length === 2) return [host, `${host}.${CLUSTER_DOMAIN}`]
+  if (labels.length === 3 && labels[2] === 'svc') return [host, `${host}.cluster.local`]
+  return [host]
+}
+
+/** A DNS label as Kubernetes writes it (RFC 1123): 1 to 63 of `a-z 0-9 -`, no hyphen at either end. */
+export function isDnsLabel(text: string): boolean {
+  if (text.length === 0 || text.length > 63) return false
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i)
+    const alphanumeric = (code >= CODE_A && code <= CODE_Z) || (code >= CODE_0 && code <= CODE_9)
+    const innerHyphen = code === CODE_HYPHEN && i > 0 && i < text.length - 1
+    if (!alphanumeric && !innerHyphen) return false
+  }
+  return true
+}
+
+/** One or more DNS labels, lower-case, no trailing dot, at most 253 characters. */
+export function isDnsName(text: string): boolean {
+  return text.length > 0 && text.length <= 253 && text.split('.').every(isDnsLabel)
+}

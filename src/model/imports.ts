@@ -1,0 +1,135 @@
+import type { ServiceEntry, ServiceEntryEndpoint } from '../objects/types.ts'
+import { type Conditions, nameOf } from './conditions.ts'
+import { isDnsName, parseServiceHost } from './host.ts'
+import { byText } from './labels.ts'
+import { protocolOf } from './protocol.ts'
+import { formatServerName, parseServerName } from './server-name.ts'
+import type { ImportedService } from './types.ts'
+
+/** Endpoint labels that say where an address leads (Tetrate's and Istio's names). */
+export const CLUSTER_LABEL = 'xcp.tetrate.io/cluster'
+const NETWORK_LABELS = ['network', 'topology.istio.io/network'] as const
+const TLS_MODE_LABEL = 'security.istio.io/tlsMode'
+
+type ImportedPort = ImportedService['ports'][number]
+type ImportedEndpoint = ImportedService['endpoints'][number]
+
+/**
+ * Services that ServiceEntries describe, ours and the user's own, one per host, sorted by host. Several entries of one
+ * host add up: ports by number, endpoints by address; where they disagree about a port, the first by name is right.
+ */
+export function collectImports(
+  entries: readonly ServiceEntry[],
+  conditions: Conditions,
+): readonly ImportedService[] {
+  const byHost = new Map<string, ServiceEntry[]>()
+  for (const entry of entries.toSorted((a, b) => byText(nameOf(a), nameOf(b)))) {
+    if (!isUsable(entry, conditions)) continue
+    for (const text of new Set(entry.spec.hosts)) {
+      const host = text.toLowerCase()
+      const error = hostError(entry, host)
+      if (error !== undefined) {
+        conditions.fails(entry, 'Accepted', 'UnsupportedHost', `spec.hosts: "${text}" ${error}`)
+        continue
+      }
+      byHost.set(host, [...(byHost.get(host) ?? []), entry])
+    }
+  }
+  return [...byHost]
+    .sort(([a], [b]) => byText(a, b))
+    .map(([host, sources]) => merge(host, sources, conditions))
+}
+
+function isUsable(entry: ServiceEntry, conditions: Conditions): boolean {
+  const { resolution, endpoints, exportTo } = entry.spec
+  if (resolution === 'NONE' || endpoints.length === 0) {
+    const message =
+      'spec.endpoints: expected at least one; a host without addresses of its own is left to ordinary DNS'
+    conditions.fails(entry, 'Accepted', 'NoEndpoints', message)
+    return false
+  }
+  if (exportTo.length > 0 && !exportTo.includes('*')) {
+    const message = `spec.exportTo: ${exportTo.join(', ')} hides it; a sidecar serves every namespace and uses only entries exported to "*"`
+    conditions.fails(entry, 'Accepted', 'NotExported', message)
+    return false
+  }
+  return true
+}
+
+/** Whether the host can be named in DNS and, with each of its ports, in an SNI. */
+function hostError(entry: ServiceEntry, host: string): string | undefined {
+  if (!isDnsName(host)) return 'is not a plain DNS name (wildcards are not supported)'
+  const longest = Math.max(1, ...entry.spec.ports.map((port) => port.number))
+  const name = parseServerName(formatServerName({ port: longest, subset: '', host }))
+  return name.ok ? undefined : `cannot be named in TLS: the server name ${name.error}`
+}
+
+function merge(host: string, entries: readonly ServiceEntry[], conditions: Conditions): ImportedService {
+  const ports = mergePorts(entries, conditions)
+  const endpoints = new Map<string, ImportedEndpoint>()
+  for (const entry of entries) {
+    for (const endpoint of entry.spec.endpoints) {
+      const imported = toEndpoint(entry, endpoint, ports)
+      const key = `${imported.cluster}\n${imported.network}\n${imported.address}`
+      const known = endpoints.get(key)
+      // The same address with other ports is one endpoint with more ports, not a second one.
+      endpoints.set(
+        key,
+        known === undefined ? imported : { ...known, ports: { ...imported.ports, ...known.ports } },
+      )
+    }
+  }
+  // A host that is not `name.namespace.svc.cluster.local` belongs to no Kubernetes namespace and has no short names.
+  const { name, namespace } = parseServiceHost(host) ?? { name: '', namespace: '' }
+  return {
+    host,
+    name,
+    namespace,
+    ports: [...ports.values()],
+    endpoints: [...endpoints.values()],
+    subjectAltNames: [...new Set(entries.flatMap((entry) => entry.spec.subjectAltNames))].sort(byText),
+    source: entries.map(nameOf).join(', '),
+  }
+}
+
+function mergePorts(
+  entries: readonly ServiceEntry[],
+  conditions: Conditions,
+): ReadonlyMap<number, ImportedPort> {
+  const ports = new Map<number, ImportedPort>()
+  for (const entry of entries) {
+    for (const { name, number, protocol } of entry.spec.ports) {
+      if (protocol.toUpperCase() === 'UDP') continue
+      const port: ImportedPort = { name, number, protocol: protocolOf(protocol) }
+      const known = ports.get(number)
+      if (known === undefined) ports.set(number, port)
+      else if (known.protocol !== port.protocol) {
+        const message = `spec.ports: port ${number} is ${known.protocol} in another ServiceEntry of the host, here ${port.protocol}`
+        conditions.fails(entry, 'Accepted', 'PortConflict', message)
+      }
+    }
+  }
+  return new Map([...ports].sort(([a], [b]) => a - b))
+}
+
+/** The endpoint with its ports under the names that the merged service gives them: entries may name one number differently. */
+function toEndpoint(
+  entry: ServiceEntry,
+  { address, ports: own, labels, locality, weight }: ServiceEntryEndpoint,
+  merged: ReadonlyMap<number, ImportedPort>,
+): ImportedEndpoint {
+  const ports: Record<string, number> = {}
+  for (const { name, number, targetPort } of entry.spec.ports) {
+    const port = merged.get(number)
+    if (port !== undefined) ports[port.name] = own[name] ?? targetPort ?? number
+  }
+  return {
+    address,
+    ports,
+    cluster: labels[CLUSTER_LABEL] ?? '',
+    network: NETWORK_LABELS.map((label) => labels[label]).find((value) => value !== undefined) ?? '',
+    locality,
+    mtls: labels[TLS_MODE_LABEL] === 'istio',
+    weight,
+  }
+}
