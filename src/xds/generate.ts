@@ -7,7 +7,17 @@
 // the whole API takes 25 s and the closure of these takes 6.
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -34,7 +44,8 @@ const out = join(here, 'gen')
 const require = createRequire(import.meta.url)
 const xdsPackage = dirname(require.resolve('@grpc/grpc-js-xds/package.json'))
 
-const version = (name: string): string => JSON.parse(readFileSync(require.resolve(`${name}/package.json`), 'utf8')).version
+const version = (name: string): string =>
+  JSON.parse(readFileSync(require.resolve(`${name}/package.json`), 'utf8')).version
 
 const stamp = createHash('sha256')
   .update(readFileSync(fileURLToPath(import.meta.url)))
@@ -49,7 +60,8 @@ mkdirSync(out, { recursive: true })
 const work = mkdtempSync(join(here, '.gen-'))
 try {
   const protos = join(work, 'protos')
-  for (const part of readdirSync(join(xdsPackage, 'deps'))) cpSync(join(xdsPackage, 'deps', part), protos, { recursive: true })
+  for (const part of readdirSync(join(xdsPackage, 'deps')))
+    cpSync(join(xdsPackage, 'deps', part), protos, { recursive: true })
   rmSync(join(protos, 'tests'), { recursive: true, force: true })
   for (const file of [
     'envoy/config/core/v3/protocol.proto',

@@ -1,0 +1,144 @@
+// One stream: the subscriptions of all its types, and the order between them. Pure as they are: events in, and `pull()` says
+// what goes out next, so that what waits for a slow client is one decision, not a queue, and the latest content wins.
+//
+// Make before break: CDS, EDS, SDS, LDS, RDS, NDS, others; then removals, in the order in which nothing refers to what goes.
+// LDS, RDS and NDS wait for the answer to CDS, because an Envoy holds that answer while a cluster warms; EDS and SDS must not
+// wait for it, because they are what the cluster warms with.
+import { endpointsOf } from './endpoints-of.ts'
+import type { Push, Variant, XdsRequest } from './messages.ts'
+import type { Changes } from './snapshot-cache.ts'
+import { Subscription, type SubscriptionStatus, type Verdict, type View } from './subscription.ts'
+import { BREAK_ORDER, byMakeOrder, isWholeState, NEVER_ANSWERED, WAITS_FOR_CLUSTERS } from './type-rules.ts'
+import { TYPE } from './types.ts'
+
+export interface AdsStreamOptions {
+  readonly variant: Variant
+  /** What the client may see of a type. Called at each pull: the latest content is sent, whatever was pending. */
+  readonly view: (typeUrl: string) => View
+  /** A Delta response or a SotW response of a named type is cut at this size, bytes; default 3 MiB (gRPC clients take 4). */
+  readonly budget?: number
+  /** How long an unanswered response may hold back the next, milliseconds; default 5,000. */
+  readonly ackTimeoutMs?: number
+}
+
+export class AdsStream {
+  readonly #options: AdsStreamOptions
+  readonly #budget: number
+  readonly #ackTimeoutMs: number
+  readonly #subscriptions = new Map<string, Subscription>()
+  readonly #deadlines = new Map<string, number>()
+  #resumesNamed = false
+  #nonce = 0
+
+  constructor(options: AdsStreamOptions) {
+    this.#options = options
+    this.#budget = options.budget ?? 3 * 1024 * 1024 - 64 * 1024
+    this.#ackTimeoutMs = options.ackTimeoutMs ?? 5_000
+  }
+
+  /** The client keeps named resources over reconnects and need not be sent what it has (see SubscriptionRules). */
+  resumeNamed(): void {
+    this.#resumesNamed = true
+  }
+
+  request(request: XdsRequest): Verdict {
+    if (request.typeUrl === NEVER_ANSWERED) return 'none'
+    const subscription = this.#subscription(request.typeUrl)
+    const verdict = subscription.request(request, this.#options.view(request.typeUrl))
+    if (!subscription.awaiting) this.#deadlines.delete(request.typeUrl)
+    return verdict
+  }
+
+  /** The view changed. */
+  changed(changes: Changes): void {
+    for (const [typeUrl, names] of changes) this.#subscriptions.get(typeUrl)?.changed(names)
+  }
+
+  /** Gives up waiting for answers that are overdue. Returns when to call again (milliseconds, same clock), if ever. */
+  expire(nowMs: number): number | undefined {
+    let next: number | undefined
+    for (const [typeUrl, deadline] of this.#deadlines) {
+      if (deadline <= nowMs) {
+        this.#subscriptions.get(typeUrl)?.release()
+        this.#deadlines.delete(typeUrl)
+      } else if (next === undefined || deadline < next) next = deadline
+    }
+    return next
+  }
+
+  /** The next response to write, or undefined: call again after the next event. */
+  pull(nowMs: number): Push | undefined {
+    let held = false
+    for (const subscription of this.#inMakeOrder()) {
+      if (WAITS_FOR_CLUSTERS.has(subscription.rules.typeUrl) && this.#clustersBusy()) held = true
+      else {
+        const push = this.#next(subscription, 'make', nowMs)
+        if (push !== undefined) return push
+      }
+    }
+    // Types that stand in no order are never held back by the others.
+    for (const subscription of this.#subscriptions.values()) {
+      if (BREAK_ORDER.includes(subscription.rules.typeUrl)) continue
+      const push = this.#next(subscription, 'break', nowMs)
+      if (push !== undefined) return push
+    }
+    if (held) return undefined
+    for (const typeUrl of BREAK_ORDER) {
+      const subscription = this.#subscriptions.get(typeUrl)
+      if (subscription === undefined) continue
+      const push = this.#next(subscription, 'break', nowMs)
+      if (push !== undefined) return push
+      if (subscription.awaiting) return undefined
+    }
+    return undefined
+  }
+
+  /** How many types, and how many names in all, the client has asked for. */
+  size(): { readonly types: number; readonly names: number } {
+    let names = 0
+    for (const subscription of this.#subscriptions.values()) names += subscription.size
+    return { types: this.#subscriptions.size, names }
+  }
+
+  status(): Readonly<Record<string, SubscriptionStatus>> {
+    return Object.fromEntries([...this.#subscriptions].map(([typeUrl, one]) => [typeUrl, one.status()]))
+  }
+
+  #next(subscription: Subscription, phase: 'make' | 'break', nowMs: number): Push | undefined {
+    const { typeUrl } = subscription.rules
+    const nonce = String(this.#nonce + 1)
+    const push = subscription.next(phase, this.#options.view(typeUrl), { nonce, budget: this.#budget })
+    if (push === undefined) return undefined
+    this.#nonce++
+    this.#deadlines.set(typeUrl, nowMs + this.#ackTimeoutMs)
+    // A changed cluster warms again and its client does not ask again: its endpoints follow unasked, changed or not.
+    if (typeUrl === TYPE.cluster) {
+      const names = push.fresh.map(endpointsOf).filter((name) => name !== undefined)
+      this.#subscriptions.get(TYPE.endpoints)?.force(names)
+    }
+    return push
+  }
+
+  /** Clusters are on their way and not yet taken, or endpoints that they wait for are. */
+  #clustersBusy(): boolean {
+    return (
+      this.#subscriptions.get(TYPE.cluster)?.awaiting === true ||
+      this.#subscriptions.get(TYPE.endpoints)?.behind === true
+    )
+  }
+
+  #inMakeOrder(): Subscription[] {
+    return [...this.#subscriptions.values()].sort((a, b) => byMakeOrder(a.rules.typeUrl, b.rules.typeUrl))
+  }
+
+  #subscription(typeUrl: string): Subscription {
+    let subscription = this.#subscriptions.get(typeUrl)
+    if (subscription === undefined) {
+      const wholeState = isWholeState(typeUrl)
+      const { variant } = this.#options
+      subscription = new Subscription({ typeUrl, variant, wholeState, resumesNamed: this.#resumesNamed })
+      this.#subscriptions.set(typeUrl, subscription)
+    }
+    return subscription
+  }
+}

@@ -1,0 +1,313 @@
+// The xDS client on grpc-js: one ADS stream, Delta or SotW, that keeps what it has when the server goes away and asks only for
+// the difference when it is back.
+import { createSecureContext } from 'node:tls'
+import {
+  type ChannelCredentials,
+  type ChannelOptions,
+  Client,
+  type ClientDuplexStream,
+  connectivityState,
+  credentials,
+} from '@grpc/grpc-js'
+import { Backoff } from '../lib/backoff.ts'
+import { type Clock, systemClock } from '../lib/clock.ts'
+import { type Logger, silentLogger } from '../lib/log.ts'
+import { formatProblem, type Problem, problem } from '../lib/result.ts'
+import { ClientType, type Update, type Wanted } from './client-state.ts'
+import { encodeRequest } from './codec-request.ts'
+import { decodeResponse } from './codec-response.ts'
+import type { Variant, XdsResponse } from './messages.ts'
+import { ADS_PATH } from './methods.ts'
+import { byMakeOrder, isWholeState } from './type-rules.ts'
+import type { NodeInfo, XdsResource } from './types.ts'
+
+/** What the client presents and trusts, asked for anew at every connection. */
+export interface ClientTls {
+  readonly certificatePem: string
+  readonly privateKeyPem: string
+  /** Roots (and intermediates) that the TLS layer trusts. */
+  readonly caPem: string
+  /** Judges the server's leaf certificate once its chain is trusted: an error refuses the connection. */
+  verifyPeer(der: Uint8Array): Error | undefined
+}
+
+export interface TcpTarget {
+  /** `host:port`. */
+  readonly address: string
+  /** Undefined: in clear. Its result undefined: no credential yet, try again later. */
+  readonly tls?: (() => ClientTls | undefined) | undefined
+  /** Name in SNI; must not be an IP address. Default `isthmus-discovery`. */
+  readonly serverName?: string
+}
+
+export type XdsTarget = TcpTarget | { readonly path: string }
+
+export interface XdsUpdate {
+  readonly upserted: XdsResource[]
+  readonly removed: string[]
+  readonly systemVersion: string
+  /** The server's `control_plane.identifier`. */
+  readonly identifier: string
+}
+
+export interface ClientState {
+  /** `waiting`: the stream was lost, the next attempt is due; what was received stays in force. */
+  readonly phase: 'idle' | 'connecting' | 'connected' | 'waiting' | 'stopped'
+  readonly sinceMs: number
+  /** Why the last stream ended; empty while none has. */
+  readonly lastError: string
+}
+
+export type InitialVersions = ReadonlyMap<string, ReadonlyMap<string, string>>
+
+export interface XdsClientOptions {
+  readonly target: XdsTarget
+  node(): NodeInfo
+  /** Default `delta`. */
+  readonly mode?: Variant
+  /**
+   * Takes a response. Every problem it returns refuses the resource that `object` names (or, if it names none, the whole
+   * response); the others are kept. It may call `subscribe`: that is told to the server before the answer.
+   */
+  onUpdate(typeUrl: string, update: XdsUpdate): readonly Problem[]
+  onState?(state: ClientState): void
+  readonly logger?: Logger
+  readonly clock?: Clock
+  /** What an earlier run left, from disk: type URL → name → version. */
+  readonly initialVersions?: InitialVersions
+  /** HTTP/2 pings: how often, and how long a server may take to answer. Default 20 s and 5 s. */
+  readonly keepalive?: { readonly timeMs: number; readonly timeoutMs: number }
+  /** How long a connection may take to come up, milliseconds. Default 10,000. */
+  readonly connectTimeoutMs?: number
+  /** Pause between attempts. */
+  readonly backoff?: Backoff
+}
+
+type Call = ClientDuplexStream<Buffer, Buffer>
+
+/** One attempt: its own channel, so that every stream is opened with the credential of the day. */
+interface Attempt {
+  readonly client: Client
+  readonly call: Call
+  readonly cancelTimeout: () => void
+  nodeSent: boolean
+}
+
+const identity = (bytes: Buffer): Buffer => bytes
+
+export class XdsClient {
+  readonly #options: XdsClientOptions
+  readonly #variant: Variant
+  readonly #types = new Map<string, ClientType>()
+  readonly #logger: Logger
+  readonly #clock: Clock
+  readonly #backoff: Backoff
+  #state: ClientState
+  #attempt: Attempt | undefined
+  #cancelRetry: (() => void) | undefined
+
+  constructor(options: XdsClientOptions) {
+    this.#options = options
+    this.#variant = options.mode ?? 'delta'
+    this.#logger = options.logger ?? silentLogger
+    this.#clock = options.clock ?? systemClock
+    this.#backoff = options.backoff ?? new Backoff()
+    this.#state = { phase: 'idle', sinceMs: this.#clock.now(), lastError: '' }
+  }
+
+  get state(): ClientState {
+    return this.#state
+  }
+
+  /** What is in force now, by type and name: for the snapshot from which the next run starts. */
+  get initialVersions(): InitialVersions {
+    return new Map([...this.#types].map(([typeUrl, type]) => [typeUrl, new Map(type.versions)]))
+  }
+
+  /** Replaces what is wanted of a type; at any time, also before `start`. Only the difference is sent. */
+  subscribe(typeUrl: string, names: Wanted): void {
+    let type = this.#types.get(typeUrl)
+    if (type === undefined) {
+      const versions = this.#options.initialVersions?.get(typeUrl) ?? new Map()
+      type = new ClientType(typeUrl, this.#variant, isWholeState(typeUrl), versions)
+      this.#types.set(typeUrl, type)
+    }
+    type.want(names)
+    if (this.#attempt !== undefined) this.#request(type, this.#attempt)
+  }
+
+  start(): void {
+    if (this.#state.phase === 'idle' || this.#state.phase === 'stopped') this.#connect()
+  }
+
+  /** Ends the stream for good; what was received stays with its receiver. */
+  stop(): void {
+    this.#drop()
+    this.#enter('stopped', this.#state.lastError)
+  }
+
+  /** Leaves the stream and opens a new one now, with the credential of now. */
+  reconnect(): void {
+    if (this.#state.phase === 'idle' || this.#state.phase === 'stopped') return
+    this.#drop()
+    this.#backoff.reset()
+    this.#connect()
+  }
+
+  #connect(): void {
+    this.#enter('connecting', this.#state.lastError)
+    let opened: { client: Client; call: Call }
+    try {
+      opened = openCall(this.#options, ADS_PATH[this.#variant])
+    } catch (error) {
+      this.#retry((error as Error).message)
+      return
+    }
+    const { client, call } = opened
+    const timeoutMs = this.#options.connectTimeoutMs ?? 10_000
+    const lost = (reason: string) => {
+      if (this.#attempt === attempt) this.#retry(reason)
+    }
+    // Not `waitForReady`: its timer outlives the channel and keeps the process alive.
+    const cancelTimeout = this.#clock.after(timeoutMs, () => {
+      if (client.getChannel().getConnectivityState(false) === connectivityState.READY)
+        this.#connected(attempt)
+      else lost(`no connection within ${timeoutMs} ms`)
+    })
+    const attempt: Attempt = { client, call, cancelTimeout, nodeSent: false }
+    this.#attempt = attempt
+    // The response headers: a server that sends none before its first response is up all the same when the time is over.
+    call.on('metadata', () => {
+      if (this.#attempt === attempt) this.#connected(attempt)
+    })
+    call.on('data', (message: Buffer) => {
+      if (this.#attempt === attempt) this.#onMessage(message, attempt)
+    })
+    call.on('error', (error) => lost(error.message))
+    call.on('end', () => lost('the server ended the stream'))
+    for (const type of [...this.#types.values()].sort((a, b) => byMakeOrder(a.typeUrl, b.typeUrl))) {
+      type.opened()
+      this.#request(type, attempt)
+    }
+  }
+
+  #connected(attempt: Attempt): void {
+    attempt.cancelTimeout()
+    if (this.#state.phase === 'connecting') this.#enter('connected', '')
+  }
+
+  #request(type: ClientType, attempt: Attempt): void {
+    const request = type.request(attempt.nodeSent ? undefined : this.#options.node())
+    if (request === undefined) return
+    attempt.nodeSent = true
+    attempt.call.write(Buffer.from(encodeRequest(this.#variant, request)))
+  }
+
+  #onMessage(message: Buffer, attempt: Attempt): void {
+    this.#connected(attempt)
+    const response = decodeResponse(this.#variant, message)
+    if (!response.ok) {
+      this.#retry(response.error)
+      return
+    }
+    this.#backoff.reset()
+    const type = this.#types.get(response.value.typeUrl)
+    // Nobody asked for it; there is nothing to acknowledge.
+    if (type === undefined) return
+    const update = type.update(response.value)
+    const problems = this.#judge(response.value, update)
+    type.accept(update, (name) => problems.some((one) => concerns(one, name, update)))
+    // The receiver may have stopped the client.
+    if (this.#attempt !== attempt) return
+    const error = problems.length === 0 ? undefined : problems.map(formatProblem).join('; ')
+    if (error !== undefined) this.#logger.warn({ typeUrl: type.typeUrl, error }, 'xds resources refused')
+    attempt.call.write(Buffer.from(encodeRequest(this.#variant, type.answer(response.value, error))))
+  }
+
+  #judge(response: XdsResponse, update: Update): readonly Problem[] {
+    const { typeUrl, version: systemVersion, identifier } = response
+    try {
+      return this.#options.onUpdate(typeUrl, {
+        upserted: [...update.upserted],
+        removed: [...update.removed],
+        systemVersion,
+        identifier,
+      })
+    } catch (error) {
+      this.#logger.error({ err: error, typeUrl }, 'the receiver of xds resources failed')
+      return [problem('', '', `the receiver failed: ${(error as Error).message}`)]
+    }
+  }
+
+  #retry(reason: string): void {
+    this.#drop()
+    const delayMs = this.#backoff.next()
+    this.#logger.info({ reason, delayMs: Math.round(delayMs) }, 'xds stream lost')
+    this.#cancelRetry = this.#clock.after(delayMs, () => this.#connect())
+    this.#enter('waiting', reason)
+  }
+
+  #drop(): void {
+    this.#cancelRetry?.()
+    this.#cancelRetry = undefined
+    const attempt = this.#attempt
+    this.#attempt = undefined
+    if (attempt === undefined) return
+    attempt.cancelTimeout()
+    attempt.call.cancel()
+    attempt.client.close()
+  }
+
+  #enter(phase: ClientState['phase'], lastError: string): void {
+    this.#state = { phase, sinceMs: this.#clock.now(), lastError }
+    this.#options.onState?.(this.#state)
+  }
+}
+
+/** Whether a problem is about this resource; one that names no resource of the update is about all of them. */
+function concerns(one: Problem, name: string, update: Update): boolean {
+  if (one.object === name) return true
+  const names = update.upserted.map((resource) => resource.name).filter((other) => other !== '')
+  if (names.includes(one.object)) return false
+  return one.object.includes(name) || !names.some((other) => one.object.includes(other))
+}
+
+function openCall(options: XdsClientOptions, path: string): { client: Client; call: Call } {
+  const { target } = options
+  const keepalive = options.keepalive ?? { timeMs: 20_000, timeoutMs: 5_000 }
+  const channel: ChannelOptions = {
+    'grpc.keepalive_time_ms': keepalive.timeMs,
+    'grpc.keepalive_timeout_ms': keepalive.timeoutMs,
+    'grpc.keepalive_permit_without_calls': 1,
+    'grpc.max_receive_message_length': -1,
+    'grpc-node.flow_control_window': 8 * 1024 * 1024,
+    // A subchannel shared with an earlier attempt would keep that attempt's certificate.
+    'grpc.use_local_subchannel_pool': 1,
+    'grpc.enable_http_proxy': 0,
+    'grpc.service_config_disable_resolution': 1,
+    'grpc.enable_retries': 0,
+  }
+  if (!('path' in target)) channel['grpc.ssl_target_name_override'] = target.serverName ?? 'isthmus-discovery'
+  const client = new Client(
+    'path' in target ? `unix:${target.path}` : target.address,
+    credentialsOf(target),
+    channel,
+  )
+  return { client, call: client.makeBidiStreamRequest(path, identity, identity) }
+}
+
+function credentialsOf(target: XdsTarget): ChannelCredentials {
+  if ('path' in target || target.tls === undefined) return credentials.createInsecure()
+  const tls = target.tls()
+  if (tls === undefined) throw new Error('no certificate to present yet')
+  const context = createSecureContext({
+    cert: tls.certificatePem,
+    key: tls.privateKeyPem,
+    ca: tls.caPem,
+    minVersion: 'TLSv1.2',
+    ecdhCurve: 'X25519:P-256',
+  })
+  return credentials.createFromSecureContext(context, {
+    checkServerIdentity: (_host, certificate) => tls.verifyPeer(certificate.raw),
+  })
+}

@@ -1,0 +1,178 @@
+// DiscoveryResponse and DeltaDiscoveryResponse, both ways, by hand. Each resource is encoded once in its life (its framed chunk
+// hangs on the XdsResource), and the concatenation for one set of resources once for all streams that send that set: a stream
+// pays for its own head (type, nonce, version, removals) only. Protobuf fields may stand in any order.
+import { BinaryReader, BinaryWriter, WireType } from '@bufbuild/protobuf/wire'
+import { contentHash } from '../lib/canonical.ts'
+import { fail, ok, type Result } from '../lib/result.ts'
+import type { Push, Variant, XdsResponse } from './messages.ts'
+import type { XdsResource } from './types.ts'
+
+const LEN = WireType.LengthDelimited
+const ENVELOPED = 'type.googleapis.com/envoy.service.discovery.v3.Resource'
+/** How many different sets that start with the same resource are kept. */
+const BODIES_PER_RESOURCE = 3
+
+const chunks: Record<Variant, WeakMap<XdsResource, Uint8Array>> = {
+  sotw: new WeakMap(),
+  delta: new WeakMap(),
+}
+type Body = { readonly resources: readonly XdsResource[]; readonly bytes: Buffer }
+const bodies: Record<Variant, WeakMap<XdsResource, Body[]>> = { sotw: new WeakMap(), delta: new WeakMap() }
+
+/** The message in two parts, to be written one after the other: the stream's own head and the body it shares with others. */
+export function encodePush(
+  variant: Variant,
+  push: Push,
+  identifier = '',
+): { readonly head: Uint8Array; readonly body: Buffer } {
+  return { head: encodeHead(variant, push, identifier), body: encodeBody(variant, push.resources) }
+}
+
+function encodeHead(variant: Variant, push: Push, identifier: string): Uint8Array {
+  const writer = new BinaryWriter()
+  writer.tag(1, LEN).string(push.version)
+  writer.tag(4, LEN).string(push.typeUrl)
+  writer.tag(5, LEN).string(push.nonce)
+  if (variant === 'delta') for (const name of push.removed) writer.tag(6, LEN).string(name)
+  if (identifier !== '')
+    writer
+      .tag(variant === 'sotw' ? 6 : 7, LEN)
+      .fork()
+      .tag(1, LEN)
+      .string(identifier)
+      .join()
+  return writer.finish()
+}
+
+function encodeBody(variant: Variant, resources: readonly XdsResource[]): Buffer {
+  const first = resources[0]
+  if (first === undefined) return Buffer.alloc(0)
+  const kept = bodies[variant].get(first) ?? []
+  bodies[variant].set(first, kept)
+  const same = kept.find((one) => sameMembers(one.resources, resources))
+  if (same !== undefined) return same.bytes
+  const bytes = Buffer.concat(resources.map((one) => chunkOf(variant, one)))
+  if (kept.unshift({ resources, bytes }) > BODIES_PER_RESOURCE) kept.pop()
+  return bytes
+}
+
+function sameMembers(a: readonly XdsResource[], b: readonly XdsResource[]): boolean {
+  return a.length === b.length && a.every((one, index) => one === b[index])
+}
+
+/** `field 2, length, Any` (SotW) or `field 2, length, Resource` (Delta). */
+function chunkOf(variant: Variant, resource: XdsResource): Uint8Array {
+  let chunk = chunks[variant].get(resource)
+  if (chunk === undefined) {
+    const writer = new BinaryWriter().tag(2, LEN).fork()
+    if (variant === 'sotw') writeAny(writer, resource)
+    else {
+      writer.tag(1, LEN).string(resource.version)
+      writer.tag(2, LEN).fork()
+      writeAny(writer, resource)
+      writer.join().tag(3, LEN).string(resource.name)
+    }
+    chunk = writer.join().finish()
+    chunks[variant].set(resource, chunk)
+  }
+  return chunk
+}
+
+function writeAny(writer: BinaryWriter, resource: XdsResource): void {
+  writer.tag(1, LEN).string(resource.anyTypeUrl).tag(2, LEN).bytes(resource.body)
+}
+
+/** Reads a response. The bodies are copies: one small resource that lives long must not keep a whole message. */
+export function decodeResponse(variant: Variant, bytes: Uint8Array): Result<XdsResponse, string> {
+  const out = {
+    version: '',
+    typeUrl: '',
+    nonce: '',
+    identifier: '',
+    resources: [] as XdsResource[],
+    removed: [] as string[],
+  }
+  const reader = new BinaryReader(bytes)
+  try {
+    while (reader.pos < reader.len) {
+      const [field, wire] = reader.tag()
+      if (wire !== LEN) reader.skip(wire, field)
+      else if (field === 1) out.version = reader.string()
+      else if (field === 2) {
+        const resource = variant === 'sotw' ? readAny(reader.bytes()) : readEnvelope(reader.bytes())
+        if (resource !== undefined) out.resources.push(resource)
+      } else if (field === 4) out.typeUrl = reader.string()
+      else if (field === 5) out.nonce = reader.string()
+      else if (field === 6 && variant === 'delta') out.removed.push(reader.string())
+      else if (field === (variant === 'sotw' ? 6 : 7)) out.identifier = firstString(reader.bytes())
+      else reader.skip(wire, field)
+    }
+  } catch (error) {
+    return fail(`malformed response: ${(error as Error).message}`)
+  }
+  return ok(out)
+}
+
+/** `envoy.service.discovery.v3.Resource`. One without a body is a TTL heartbeat: nothing changed. */
+function readEnvelope(bytes: Uint8Array): XdsResource | undefined {
+  let name = ''
+  let version = ''
+  let any: XdsResource | undefined
+  const reader = new BinaryReader(bytes)
+  while (reader.pos < reader.len) {
+    const [field, wire] = reader.tag()
+    if (wire === LEN && field === 1) version = reader.string()
+    else if (wire === LEN && field === 2) any = readAny(reader.bytes())
+    else if (wire === LEN && field === 3) name = reader.string()
+    else reader.skip(wire, field)
+  }
+  if (any === undefined) return undefined
+  return { ...any, name: name === '' ? any.name : name, version: version === '' ? any.version : version }
+}
+
+function readAny(bytes: Uint8Array): XdsResource | undefined {
+  let anyTypeUrl = ''
+  let value: Uint8Array = new Uint8Array(0)
+  const reader = new BinaryReader(bytes)
+  while (reader.pos < reader.len) {
+    const [field, wire] = reader.tag()
+    if (wire === LEN && field === 1) anyTypeUrl = reader.string()
+    else if (wire === LEN && field === 2) value = reader.bytes()
+    else reader.skip(wire, field)
+  }
+  if (anyTypeUrl === ENVELOPED) return readEnvelope(value)
+  const body = new Uint8Array(value)
+  return { name: nameOf(anyTypeUrl, body), version: contentHash(body), anyTypeUrl, body }
+}
+
+const MCP = 'type.googleapis.com/istio.mcp.v1alpha1.Resource'
+
+/**
+ * SotW does not say a resource's name. In every type that has one it is the string in field 1 (a ClusterLoadAssignment's is
+ * called `cluster_name`); of an MCP resource it is field 1 of its metadata. A NameTable has none.
+ */
+function nameOf(anyTypeUrl: string, body: Uint8Array): string {
+  if (anyTypeUrl.endsWith('NameTable')) return ''
+  try {
+    if (anyTypeUrl !== MCP) return firstString(body)
+    const reader = new BinaryReader(body)
+    while (reader.pos < reader.len) {
+      const [field, wire] = reader.tag()
+      if (field === 1 && wire === LEN) return firstString(reader.bytes())
+      reader.skip(wire, field)
+    }
+  } catch {
+    // Not for us to judge: the receiver of the resource finds out and refuses it.
+  }
+  return ''
+}
+
+function firstString(bytes: Uint8Array): string {
+  const reader = new BinaryReader(bytes)
+  while (reader.pos < reader.len) {
+    const [field, wire] = reader.tag()
+    if (field === 1 && wire === LEN) return reader.string()
+    reader.skip(wire, field)
+  }
+  return ''
+}

@@ -1,0 +1,80 @@
+// What one stream wants of one type. Source: xds_protocol.rst, "How the client specifies what resources to return"; the
+// oracle of the tests is written from go-control-plane's pkg/server/stream/v3/subscription.go.
+
+/** How a request changed what is wanted. */
+export interface InterestChange {
+  /** Names that must be answered although the client may have them already. */
+  readonly asked: readonly string[]
+  /** Names that were wanted by name and are not covered any more. */
+  readonly dropped: readonly string[]
+  /** The wildcard was switched on or off by this request. */
+  readonly wildcard: 'on' | 'off' | 'same'
+}
+
+export const WILDCARD = '*'
+
+/**
+ * Names and wildcard of one (stream, type). A type that allows the legacy wildcard is wanted whole as long as no request on
+ * the stream ever named anything; an empty first request for any other type wants nothing.
+ */
+export class Interest {
+  readonly names = new Set<string>()
+  wildcard = false
+  #legacy: boolean
+  #first = true
+
+  constructor(allowsLegacyWildcard: boolean) {
+    this.#legacy = allowsLegacyWildcard
+  }
+
+  covers(name: string): boolean {
+    return this.wildcard || this.names.has(name)
+  }
+
+  /** State of the world: `names` is the whole set each time. */
+  replace(names: readonly string[]): InterestChange {
+    const before = this.wildcard
+    if (names.length > 0) this.#legacy = false
+    const wanted = new Set(names)
+    this.wildcard = wanted.delete(WILDCARD) || this.#legacy
+    const asked = [...wanted].filter((name) => !this.names.has(name))
+    const dropped = [...this.names].filter((name) => !wanted.has(name) && !this.wildcard)
+    for (const name of this.names) if (!wanted.has(name)) this.names.delete(name)
+    for (const name of asked) this.names.add(name)
+    this.#first = false
+    return { asked, dropped, wildcard: switched(before, this.wildcard) }
+  }
+
+  /** Delta: differences, subscriptions first. A name in `subscribe` is asked again even when it is wanted already. */
+  update(subscribe: readonly string[], unsubscribe: readonly string[]): InterestChange {
+    const before = this.wildcard
+    if (this.#first && this.#legacy && subscribe.length === 0) this.wildcard = true
+    this.#first = false
+    const asked = new Set<string>()
+    for (const name of subscribe) {
+      if (name === WILDCARD) this.wildcard = true
+      else {
+        this.names.add(name)
+        asked.add(name)
+      }
+    }
+    if (unsubscribe.includes(WILDCARD)) this.wildcard = false
+    const dropped: string[] = []
+    for (const name of unsubscribe) {
+      // What was never wanted by name cannot be unsubscribed.
+      if (name === WILDCARD || !this.names.delete(name)) continue
+      // The wildcard may still cover it, and the client has forgotten it: it must be told which.
+      if (this.wildcard) asked.add(name)
+      else {
+        asked.delete(name)
+        dropped.push(name)
+      }
+    }
+    return { asked: [...asked], dropped, wildcard: switched(before, this.wildcard) }
+  }
+}
+
+function switched(before: boolean, after: boolean): InterestChange['wildcard'] {
+  if (before === after) return 'same'
+  return after ? 'on' : 'off'
+}

@@ -1,0 +1,42 @@
+// The discovery envelopes in the form the rest of the code uses, whatever the variant. Source:
+// envoy/service/discovery/v3/discovery.proto.
+import type { NodeInfo, XdsResource } from './types.ts'
+
+/** State of the world or incremental. */
+export type Variant = 'sotw' | 'delta'
+
+/** `DiscoveryRequest` and `DeltaDiscoveryRequest` in one. */
+export interface XdsRequest {
+  readonly typeUrl: string
+  /** Guaranteed on the first request of a stream only. */
+  readonly node: NodeInfo | undefined
+  /** SotW: the version the client runs on. Empty in Delta. */
+  readonly versionInfo: string
+  /** SotW: everything that is wanted. Delta: what is wanted from now on. */
+  readonly names: readonly string[]
+  /** Delta: what is not wanted any more. */
+  readonly unsubscribe: readonly string[]
+  /** Delta, first request of a type: what the client still has, name to version. */
+  readonly initialVersions: ReadonlyMap<string, string>
+  /** The response that is acknowledged or refused; empty on a spontaneous request. */
+  readonly responseNonce: string
+  /** Why the response was refused; undefined in an ACK. */
+  readonly errorDetail: string | undefined
+}
+
+/** `DiscoveryResponse` and `DeltaDiscoveryResponse` in one, as the server sends it. */
+export interface Push {
+  readonly typeUrl: string
+  readonly nonce: string
+  /** `version_info`, or `system_version_info` (debugging only) in Delta. */
+  readonly version: string
+  readonly resources: readonly XdsResource[]
+  /** Delta only. */
+  readonly removed: readonly string[]
+}
+
+/** A response as the client reads it. In SotW the resources' versions are hashes of their bodies. */
+export interface XdsResponse extends Push {
+  /** `control_plane.identifier`. */
+  readonly identifier: string
+}

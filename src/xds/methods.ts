@@ -1,0 +1,31 @@
+import type { Variant } from './messages.ts'
+import { TYPE } from './types.ts'
+
+export interface Method {
+  readonly variant: Variant
+  /** Undefined: ADS, each request names its type. */
+  readonly onlyType: string | undefined
+}
+
+export const ADS_PATH: Readonly<Record<Variant, string>> = {
+  sotw: '/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources',
+  delta: '/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources',
+}
+
+const PER_TYPE: readonly (readonly [service: string, noun: string, typeUrl: string])[] = [
+  ['envoy.service.cluster.v3.ClusterDiscoveryService', 'Clusters', TYPE.cluster],
+  ['envoy.service.endpoint.v3.EndpointDiscoveryService', 'Endpoints', TYPE.endpoints],
+  ['envoy.service.listener.v3.ListenerDiscoveryService', 'Listeners', TYPE.listener],
+  ['envoy.service.route.v3.RouteDiscoveryService', 'Routes', TYPE.route],
+  ['envoy.service.secret.v3.SecretDiscoveryService', 'Secrets', TYPE.secret],
+]
+
+/** The streaming methods of the xDS services, by HTTP/2 path. */
+export const METHODS: ReadonlyMap<string, Method> = new Map([
+  [ADS_PATH.sotw, { variant: 'sotw', onlyType: undefined }],
+  [ADS_PATH.delta, { variant: 'delta', onlyType: undefined }],
+  ...PER_TYPE.flatMap(([service, noun, onlyType]): [string, Method][] => [
+    [`/${service}/Stream${noun}`, { variant: 'sotw', onlyType }],
+    [`/${service}/Delta${noun}`, { variant: 'delta', onlyType }],
+  ]),
+])

@@ -1,0 +1,283 @@
+// One xDS stream on the server: HTTP/2 frames in, the state machine, HTTP/2 frames out. What to send is decided only when the
+// socket takes it, so a slow client holds one response in memory and then gets the latest, not a history.
+import type { ServerHttp2Stream } from 'node:http2'
+import type { Clock } from '../lib/clock.ts'
+import type { Logger } from '../lib/log.ts'
+import type { Result } from '../lib/result.ts'
+import { AdsStream } from './ads-stream.ts'
+import { decodeRequest } from './codec-request.ts'
+import { encodePush } from './codec-response.ts'
+import { GRPC, MessageReader, messagePrefix, type Refusal, trailersOf } from './grpc.ts'
+import type { Variant, XdsRequest } from './messages.ts'
+import type { ViewSource } from './snapshot-cache.ts'
+import type { SubscriptionStatus, View } from './subscription.ts'
+import { NEVER_ANSWERED } from './type-rules.ts'
+import type { NodeInfo, StreamPeer } from './types.ts'
+
+/** Our own clients keep named resources over a reconnect, so that those that they still have need not be sent. */
+export const OWN_USER_AGENT = 'isthmus'
+
+export interface StreamLimits {
+  /** Largest request, bytes. */
+  readonly maxMessageBytes: number
+  /** Names that one stream may want, all types together. */
+  readonly maxNames: number
+  /** Types that one stream may ask for. */
+  readonly maxTypes: number
+  /** How long an unanswered response holds back the next, milliseconds. */
+  readonly ackTimeoutMs: number
+  /** Where a response that can be split is split, bytes. */
+  readonly maxResponseBytes: number
+}
+
+export interface StreamHost {
+  authorize(peer: StreamPeer, node: NodeInfo, typeUrl: string): Result<ViewSource, Refusal>
+  readonly logger: Logger
+  readonly clock: Clock
+  readonly limits: StreamLimits
+}
+
+/** What `clients()` tells about one stream. */
+export interface ClientStatus {
+  readonly nodeId: string
+  readonly userAgent: string
+  readonly address: string
+  readonly variant: Variant
+  readonly connectedSinceMs: number
+  readonly bytesSent: number
+  readonly pushes: number
+  /** The socket does not take more for now. */
+  readonly blocked: boolean
+  readonly types: Readonly<Record<string, SubscriptionStatus>>
+}
+
+const EMPTY: View = new Map()
+
+export class ServerStream {
+  readonly #stream: ServerHttp2Stream
+  readonly #variant: Variant
+  readonly #onlyType: string | undefined
+  readonly #peer: StreamPeer
+  readonly #host: StreamHost
+  readonly #state: AdsStream
+  readonly #reader: MessageReader
+  readonly #sources = new Map<string, ViewSource>()
+  readonly #watches = new Map<ViewSource, () => void>()
+  readonly #since: number
+  #node: NodeInfo | undefined
+  #ending: Refusal = { code: GRPC.ok, message: '' }
+  #ended = false
+  #blocked = false
+  #scheduled: NodeJS.Immediate | undefined
+  #cancelTimer: (() => void) | undefined
+  #bytesSent = 0
+  #pushes = 0
+
+  /** `onlyType`: the type of a per-type method; undefined for ADS. */
+  constructor(
+    stream: ServerHttp2Stream,
+    variant: Variant,
+    onlyType: string | undefined,
+    peer: StreamPeer,
+    host: StreamHost,
+  ) {
+    this.#stream = stream
+    this.#variant = variant
+    this.#onlyType = onlyType
+    this.#peer = peer
+    this.#host = host
+    this.#since = host.clock.now()
+    this.#reader = new MessageReader(host.limits.maxMessageBytes)
+    this.#state = new AdsStream({
+      variant,
+      view: (typeUrl) => this.#sources.get(typeUrl)?.current().get(typeUrl) ?? EMPTY,
+      budget: host.limits.maxResponseBytes,
+      ackTimeoutMs: host.limits.ackTimeoutMs,
+    })
+    stream.respond({ ':status': 200, 'content-type': 'application/grpc' }, { waitForTrailers: true })
+    stream.on('wantTrailers', () => stream.sendTrailers(trailersOf(this.#ending)))
+    stream.on('data', (chunk: Buffer) => this.#onData(chunk))
+    stream.on('end', () => this.end({ code: GRPC.ok, message: '' }))
+    stream.on('drain', () => {
+      this.#blocked = false
+      this.#flush()
+    })
+    stream.on('error', (error) => host.logger.debug({ err: error, node: this.#node?.id }, 'xds stream error'))
+    stream.on('close', () => this.#stop())
+  }
+
+  status(): ClientStatus {
+    return {
+      nodeId: this.#node?.id ?? '',
+      userAgent: this.#node?.userAgentName ?? '',
+      address: this.#peer.address,
+      variant: this.#variant,
+      connectedSinceMs: this.#since,
+      bytesSent: this.#bytesSent,
+      pushes: this.#pushes,
+      blocked: this.#blocked,
+      types: this.#state.status(),
+    }
+  }
+
+  /** Ends the stream with a gRPC status. */
+  end(why: Refusal): void {
+    if (this.#ended) return
+    this.#ending = why
+    this.#stop()
+    if (why.code !== GRPC.ok)
+      this.#host.logger.info(
+        { node: this.#node?.id, address: this.#peer.address, ...why },
+        'xds stream ended',
+      )
+    if (!this.#stream.destroyed) this.#stream.end()
+  }
+
+  /** Asks again who may see what: for when trust or reachability changed under an open stream. */
+  reauthorize(): void {
+    const node = this.#node
+    if (node === undefined) return
+    for (const [typeUrl, before] of [...this.#sources]) {
+      if (this.#ended) return
+      const verdict = this.#host.authorize(this.#peer, node, typeUrl)
+      if (!verdict.ok) {
+        this.end(verdict.error)
+        return
+      }
+      if (verdict.value === before) continue
+      this.#sources.set(typeUrl, verdict.value)
+      this.#watch()
+      const old = before.current().get(typeUrl) ?? EMPTY
+      const now = verdict.value.current().get(typeUrl) ?? EMPTY
+      this.#state.changed(new Map([[typeUrl, new Set([...old.keys(), ...now.keys()])]]))
+      this.#schedule()
+    }
+  }
+
+  #onData(chunk: Buffer): void {
+    if (this.#ended) return
+    const messages = this.#reader.push(chunk)
+    if (!messages.ok) this.end(messages.error)
+    for (const message of messages.ok ? messages.value : []) {
+      const { maxNames } = this.#host.limits
+      const request = decodeRequest(this.#variant, message, { maxNames })
+      const refusal = request.ok
+        ? this.#onRequest(request.value)
+        : { code: GRPC.invalidArgument, message: request.error }
+      if (refusal === undefined) continue
+      this.end(refusal)
+      return
+    }
+  }
+
+  #onRequest(request: XdsRequest): Refusal | undefined {
+    this.#node ??= request.node
+    const node = this.#node
+    if (node === undefined || node.id === '')
+      return { code: GRPC.invalidArgument, message: 'the first request of a stream must carry node.id' }
+    if (this.#onlyType !== undefined && request.typeUrl !== '' && request.typeUrl !== this.#onlyType)
+      return {
+        code: GRPC.invalidArgument,
+        message: `type_url ${request.typeUrl} on a stream of ${this.#onlyType}`,
+      }
+    const typeUrl = request.typeUrl === '' ? (this.#onlyType ?? '') : request.typeUrl
+    if (typeUrl === '') return { code: GRPC.invalidArgument, message: 'type_url is required' }
+    if (typeUrl === NEVER_ANSWERED) return undefined
+    const refusal = this.#admit(node, typeUrl)
+    if (refusal !== undefined) return refusal
+    const verdict = this.#state.request({ ...request, typeUrl })
+    if (verdict === 'nack') {
+      const { responseNonce: nonce, errorDetail: detail } = request
+      this.#host.logger.warn(
+        { node: node.id, address: this.#peer.address, typeUrl, nonce, detail },
+        'xds client refused resources',
+      )
+    }
+    const { maxNames } = this.#host.limits
+    if (this.#state.size().names > maxNames)
+      return { code: GRPC.resourceExhausted, message: `more than ${maxNames} resource names on one stream` }
+    this.#schedule()
+    return undefined
+  }
+
+  /** At the first request of a type: may this client see it, and which view of it? */
+  #admit(node: NodeInfo, typeUrl: string): Refusal | undefined {
+    if (this.#sources.has(typeUrl)) return undefined
+    const { maxTypes } = this.#host.limits
+    if (this.#sources.size >= maxTypes)
+      return { code: GRPC.resourceExhausted, message: `more than ${maxTypes} types on one stream` }
+    const verdict = this.#host.authorize(this.#peer, node, typeUrl)
+    if (!verdict.ok) return verdict.error
+    if (this.#sources.size === 0 && node.userAgentName === OWN_USER_AGENT) this.#state.resumeNamed()
+    this.#sources.set(typeUrl, verdict.value)
+    this.#watch()
+    return undefined
+  }
+
+  /** Watches each view in use once. */
+  #watch(): void {
+    const used = new Set(this.#sources.values())
+    for (const [source, stop] of this.#watches) {
+      if (used.has(source)) continue
+      stop()
+      this.#watches.delete(source)
+    }
+    for (const source of used) {
+      if (this.#watches.has(source)) continue
+      const stop = source.watch((changes) => {
+        // Two types of one stream may come from different views: only a type's own view speaks for it.
+        this.#state.changed(
+          new Map([...changes].filter(([typeUrl]) => this.#sources.get(typeUrl) === source)),
+        )
+        this.#schedule()
+      })
+      this.#watches.set(source, stop)
+    }
+  }
+
+  /** Coalesces what happens in one turn of the event loop: an Envoy asks for endpoints one request per name. */
+  #schedule(): void {
+    if (this.#ended || this.#scheduled !== undefined) return
+    this.#scheduled = setImmediate(() => {
+      this.#scheduled = undefined
+      this.#flush()
+    })
+  }
+
+  #flush(): void {
+    while (!this.#ended && !this.#blocked) {
+      const push = this.#state.pull(this.#host.clock.now())
+      if (push === undefined) break
+      const { head, body } = encodePush(this.#variant, push, this.#sources.get(push.typeUrl)?.identifier?.())
+      const start = Buffer.concat([messagePrefix(head.length + body.length), head])
+      this.#stream.cork()
+      let taken = this.#stream.write(start)
+      if (body.length > 0) taken = this.#stream.write(body)
+      this.#stream.uncork()
+      this.#blocked = !taken
+      this.#bytesSent += start.length + body.length
+      this.#pushes++
+    }
+    this.#armTimer()
+  }
+
+  #armTimer(): void {
+    if (this.#ended || this.#cancelTimer !== undefined) return
+    const { clock } = this.#host
+    const at = this.#state.expire(clock.now())
+    if (at === undefined) return
+    this.#cancelTimer = clock.after(at - clock.now(), () => {
+      this.#cancelTimer = undefined
+      this.#state.expire(clock.now())
+      this.#flush()
+    })
+  }
+
+  #stop(): void {
+    this.#ended = true
+    this.#cancelTimer?.()
+    if (this.#scheduled !== undefined) clearImmediate(this.#scheduled)
+    for (const stop of this.#watches.values()) stop()
+    this.#watches.clear()
+  }
+}

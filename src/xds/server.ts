@@ -1,0 +1,277 @@
+// The xDS server: gRPC on node:http2, so that one encoding can go to every client (grpc-js copies each message per stream).
+import { chmodSync } from 'node:fs'
+import { unlink } from 'node:fs/promises'
+import {
+  createSecureServer,
+  createServer,
+  type Http2SecureServer,
+  type Http2Server,
+  type Http2Session,
+  type IncomingHttpHeaders,
+  type ServerHttp2Session,
+  type ServerHttp2Stream,
+  type ServerOptions,
+} from 'node:http2'
+import { type AddressInfo, connect, isIPv4, type Socket } from 'node:net'
+import type { SecureContextOptions, TLSSocket, TlsOptions } from 'node:tls'
+import { type Clock, systemClock } from '../lib/clock.ts'
+import type { Logger } from '../lib/log.ts'
+import { GRPC, type Refusal, trailersOf } from './grpc.ts'
+import { METHODS } from './methods.ts'
+import { type ClientStatus, ServerStream, type StreamHost, type StreamLimits } from './server-stream.ts'
+import type { StreamPeer } from './types.ts'
+
+export interface XdsServerLimits extends StreamLimits {
+  /** Connections of all listeners, each on its own. */
+  readonly maxConnections: number
+  /** Streams of one connection. */
+  readonly maxStreams: number
+  /** Between HTTP/2 pings to a client, milliseconds. */
+  readonly pingIntervalMs: number
+  /** A client that leaves a ping unanswered this long is cut, milliseconds. */
+  readonly pingTimeoutMs: number
+}
+
+const DEFAULT_LIMITS: XdsServerLimits = {
+  maxMessageBytes: 16 * 1024 * 1024,
+  maxNames: 100_000,
+  maxTypes: 32,
+  ackTimeoutMs: 5_000,
+  maxResponseBytes: 3 * 1024 * 1024 - 64 * 1024,
+  maxConnections: 10_000,
+  maxStreams: 100,
+  pingIntervalMs: 30_000,
+  pingTimeoutMs: 20_000,
+}
+
+export interface XdsServerOptions extends Pick<StreamHost, 'authorize' | 'logger'> {
+  /** False: every stream is refused with UNAVAILABLE. A server that answers before it knows everything takes config away. */
+  ready(): boolean
+  readonly clock?: Clock
+  readonly limits?: Partial<XdsServerLimits>
+}
+
+export type ServerTls = SecureContextOptions & TlsOptions
+
+/** TCP, over TLS with client certificates or else on loopback only; or a unix socket (mode 0600). */
+export type Listen =
+  | { readonly host: string; readonly port: number; readonly tls?: ServerTls; readonly path?: never }
+  | { readonly path: string }
+
+export type Listening = { readonly host: string; readonly port: number } | { readonly path: string }
+
+export class XdsServer {
+  readonly #options: XdsServerOptions
+  readonly #limits: XdsServerLimits
+  readonly #host: StreamHost
+  readonly #servers = new Set<Http2Server | Http2SecureServer>()
+  readonly #sessions = new Set<ServerHttp2Session>()
+  /** Also those that are no session yet: a TLS handshake that is never finished would hold up `close`. */
+  readonly #sockets = new Set<Socket>()
+  readonly #streams = new Set<ServerStream>()
+  readonly #logger: Logger
+  readonly #clock: Clock
+  #closing = false
+
+  constructor(options: XdsServerOptions) {
+    this.#options = options
+    this.#limits = { ...DEFAULT_LIMITS, ...options.limits }
+    this.#clock = options.clock ?? systemClock
+    this.#logger = options.logger
+    this.#host = {
+      authorize: (peer, node, typeUrl) => options.authorize(peer, node, typeUrl),
+      logger: this.#logger,
+      clock: this.#clock,
+      limits: this.#limits,
+    }
+  }
+
+  /**
+   * Opens a listener; may be called several times. Rejects when the address is taken, or when it is neither TLS, loopback nor a
+   * unix socket. A unix socket that nobody serves any more is replaced.
+   */
+  async listen(at: Listen): Promise<Listening> {
+    const tls = 'tls' in at ? at.tls : undefined
+    if (at.path === undefined && tls === undefined && !isLoopback(at.host))
+      throw new Error(`xDS in clear is served on a loopback address or a unix socket only, not on ${at.host}`)
+    const server = tls === undefined ? createServer(this.#http2Options()) : this.#secureServer(tls)
+    server.maxConnections = this.#limits.maxConnections
+    server.on('connection', (socket: Socket) => {
+      this.#sockets.add(socket)
+      socket.once('close', () => this.#sockets.delete(socket))
+    })
+    server.on('session', (session) => this.#onSession(session))
+    server.on('sessionError', (error: Error) => this.#logger.debug({ err: error }, 'xds connection error'))
+    server.on('stream', (stream, headers) => this.#onStream(stream, headers))
+    if (at.path !== undefined) await removeStaleSocket(at.path)
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject)
+      const done = () => {
+        server.off('error', reject)
+        resolve()
+      }
+      if (at.path === undefined) server.listen(at.port, at.host, done)
+      else server.listen(at.path, done)
+    })
+    server.on('error', (error) => this.#logger.error({ err: error }, 'xds listener error'))
+    this.#servers.add(server)
+    if (at.path !== undefined) {
+      chmodSync(at.path, 0o600)
+      return { path: at.path }
+    }
+    const { address, port } = server.address() as AddressInfo
+    return { host: address, port }
+  }
+
+  /** New certificate, key and trust for connections to come; open ones stay as they are (see `reauthorize`). */
+  setSecureContext(options: SecureContextOptions): void {
+    for (const server of this.#servers) if ('setSecureContext' in server) server.setSecureContext(options)
+  }
+
+  /** Puts every open stream to `authorize` again: one that is refused now ends, one with another view gets the difference. */
+  reauthorize(): void {
+    for (const stream of [...this.#streams]) stream.reauthorize()
+  }
+
+  /** One entry per open stream. */
+  clients(): ClientStatus[] {
+    return [...this.#streams].map((stream) => stream.status())
+  }
+
+  /** Ends all streams with UNAVAILABLE and closes; what is not gone after `graceMs` milliseconds is cut. */
+  async close(graceMs: number): Promise<void> {
+    this.#closing = true
+    const closed = [...this.#servers].map((server) => new Promise<void>((done) => server.close(() => done())))
+    for (const stream of [...this.#streams]) stream.end(SHUTTING_DOWN)
+    for (const session of this.#sessions) session.close()
+    const cancel = this.#clock.after(graceMs, () => {
+      for (const session of this.#sessions) session.destroy()
+      for (const socket of this.#sockets) socket.destroy()
+    })
+    await Promise.all(closed)
+    cancel()
+    this.#servers.clear()
+  }
+
+  #secureServer(tls: ServerTls): Http2SecureServer {
+    const server = createSecureServer({
+      handshakeTimeout: 5_000,
+      ...this.#http2Options(),
+      ...tls,
+      ALPNProtocols: ['h2'],
+      requestCert: true,
+      rejectUnauthorized: true,
+    })
+    server.on('tlsClientError', (error, socket: TLSSocket) =>
+      this.#logger.info({ address: addressOf(socket), reason: error.message }, 'xds TLS handshake failed'),
+    )
+    return server
+  }
+
+  /** Caps against floods: rapid reset, SETTINGS, PING, CONTINUATION, HPACK bombs. */
+  #http2Options(): ServerOptions {
+    return {
+      maxSessionMemory: 64,
+      maxSessionInvalidFrames: 100,
+      maxSessionRejectedStreams: 50,
+      maxSettings: 32,
+      maxHeaderListPairs: 64,
+      maxOutstandingPings: 4,
+      streamResetBurst: 200,
+      streamResetRate: 20,
+      unknownProtocolTimeout: 1_000,
+      settings: {
+        maxConcurrentStreams: this.#limits.maxStreams,
+        maxHeaderListSize: 16_384,
+        initialWindowSize: 262_144,
+      },
+    }
+  }
+
+  #onSession(session: ServerHttp2Session): void {
+    this.#sessions.add(session)
+    session.on('error', (error) => this.#logger.debug({ err: error }, 'xds connection error'))
+    session.once('close', () => this.#sessions.delete(session))
+    this.#keepAlive(session)
+    if (this.#closing) session.close()
+  }
+
+  /** A client whose machine went away leaves no FIN: without pings its streams would stay for ever. */
+  #keepAlive(session: ServerHttp2Session): void {
+    const { pingIntervalMs, pingTimeoutMs } = this.#limits
+    let cancel = () => {}
+    const wait = () => {
+      cancel = this.#clock.after(pingIntervalMs, ping)
+    }
+    const ping = () => {
+      cancel = this.#clock.after(pingTimeoutMs, () => session.destroy())
+      session.ping((error) => {
+        cancel()
+        if (error === null && !session.destroyed) wait()
+      })
+    }
+    session.once('close', () => cancel())
+    wait()
+  }
+
+  #onStream(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void {
+    stream.on('error', () => {})
+    const session = stream.session
+    if (session === undefined || stream.destroyed) return
+    const isGrpc = String(headers['content-type'] ?? '').startsWith('application/grpc')
+    if (headers[':method'] !== 'POST' || !isGrpc) {
+      stream.respond({ ':status': headers[':method'] === 'POST' ? 415 : 405 }, { endStream: true })
+      return
+    }
+    const path = headers[':path'] ?? ''
+    const method = METHODS.get(path)
+    if (method === undefined) refuse(stream, { code: GRPC.unimplemented, message: `unknown method ${path}` })
+    else if (this.#closing) refuse(stream, SHUTTING_DOWN)
+    else if (!this.#options.ready()) refuse(stream, { code: GRPC.unavailable, message: 'not ready yet' })
+    else {
+      const served = new ServerStream(stream, method.variant, method.onlyType, peerOf(session), this.#host)
+      this.#streams.add(served)
+      stream.once('close', () => this.#streams.delete(served))
+    }
+  }
+}
+
+const SHUTTING_DOWN: Refusal = { code: GRPC.unavailable, message: 'server is shutting down' }
+
+/** "Trailers-Only": the status in the headers, no body. */
+function refuse(stream: ServerHttp2Stream, why: Refusal): void {
+  stream.respond(
+    { ':status': 200, 'content-type': 'application/grpc', ...trailersOf(why) },
+    { endStream: true },
+  )
+  stream.resume()
+}
+
+function peerOf(session: Http2Session): StreamPeer {
+  const socket = session.socket as TLSSocket
+  const certificate = session.encrypted ? socket.getPeerX509Certificate()?.raw : undefined
+  return { certificate, address: addressOf(socket) }
+}
+
+function addressOf(socket: Pick<TLSSocket, 'remoteAddress' | 'remotePort'>): string {
+  const { remoteAddress, remotePort } = socket
+  if (remoteAddress === undefined) return 'unix'
+  return `${remoteAddress.includes(':') ? `[${remoteAddress}]` : remoteAddress}:${remotePort}`
+}
+
+function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || (isIPv4(host) && host.startsWith('127.'))
+}
+
+/** Removes a socket file that a dead process left; one that is served makes `listen` fail with EADDRINUSE, as it should. */
+async function removeStaleSocket(path: string): Promise<void> {
+  const stale = await new Promise<boolean>((resolve) => {
+    const probe = connect(path)
+    probe.once('connect', () => {
+      probe.destroy()
+      resolve(false)
+    })
+    probe.once('error', (error: NodeJS.ErrnoException) => resolve(error.code === 'ECONNREFUSED'))
+  })
+  if (stale) await unlink(path)
+}

@@ -1,0 +1,306 @@
+// What one stream knows of one type: what the client wants, what it was sent, what it refused. A pure state machine: events
+// in (a request, a change of the view), pushes out (pulled when the wire is free); no clock, no socket. Rules: xds_protocol.rst.
+
+import { FullState } from './full-state.ts'
+import { Interest } from './interest.ts'
+import type { Push, Variant, XdsRequest } from './messages.ts'
+import { mapVersion } from './resource.ts'
+import type { XdsResource } from './types.ts'
+
+export type View = ReadonlyMap<string, XdsResource>
+
+/** Additions and changes first (`make`), removals once nothing refers to what goes (`break`). */
+export type Phase = 'make' | 'break'
+
+/** What a request said about the last response. */
+export type Verdict = 'ack' | 'nack' | 'stale' | 'none'
+
+export interface SubscriptionRules {
+  readonly typeUrl: string
+  readonly variant: Variant
+  /** LDS, CDS and types of our own: an empty first request wants all, and a SotW response is the complete state. */
+  readonly wholeState: boolean
+  /**
+   * On reconnect, names whose version the client still has are not sent again. Only for clients that keep named resources over
+   * a reconnect: an Envoy whose EDS is skipped stands with empty hosts (envoy issues 22418, 31535). Wildcards always resume.
+   */
+  readonly resumesNamed: boolean
+}
+
+export interface SubscriptionStatus {
+  readonly sentVersion: string
+  readonly ackedVersion: string
+  readonly nackedVersion: string
+  /** The last refusal's text; kept after later ACKs. */
+  readonly lastError: string
+  readonly subscribed: number | '*'
+}
+
+export interface PushLimits {
+  readonly nonce: string
+  /** A response that can be split ends after the resource that reaches this many bytes. */
+  readonly budget: number
+}
+
+interface Sent {
+  readonly nonce: string
+  readonly version: string
+  readonly upserts: ReadonlyMap<string, string>
+  readonly removed: readonly string[]
+}
+
+/** A resource the client refused. Its mates were refused with it, without anyone being named. */
+interface Refused {
+  readonly version: string
+  readonly mates: readonly string[]
+}
+
+/** The client was told that the name does not exist. */
+const GONE = Symbol('gone')
+/** The client may have anything: it refused the last one. Equals no version. */
+const UNKNOWN = Symbol('unknown')
+
+const NOBODY: readonly string[] = []
+
+export class Subscription {
+  readonly rules: SubscriptionRules
+  readonly #interest: Interest
+  readonly #state: FullState | undefined
+  readonly #has = new Map<string, string | typeof GONE | typeof UNKNOWN>()
+  readonly #dirty = new Set<string>()
+  readonly #forced = new Set<string>()
+  readonly #refused = new Map<string, Refused>()
+  #owed = false
+  #started = false
+  #outstanding: Sent | undefined
+  /** Sent long ago and never answered: it stands in nobody's way any more, but a late answer still counts. */
+  #late: Sent | undefined
+  #lastNonce = ''
+  #sentVersion = ''
+  #ackedVersion = ''
+  #nackedVersion = ''
+  #lastError = ''
+
+  constructor(rules: SubscriptionRules) {
+    this.rules = rules
+    this.#interest = new Interest(rules.wholeState)
+    this.#state = rules.variant === 'sotw' && rules.wholeState ? new FullState() : undefined
+  }
+
+  /** A response is on its way and neither ACKed nor refused: nothing more is sent until then. */
+  get awaiting(): boolean {
+    return this.#outstanding !== undefined
+  }
+
+  /** Something that must be sent again waits for the client's answer to something else. */
+  get behind(): boolean {
+    return this.awaiting && this.#forced.size > 0
+  }
+
+  get size(): number {
+    return this.#interest.names.size
+  }
+
+  status(): SubscriptionStatus {
+    return {
+      sentVersion: this.#sentVersion,
+      ackedVersion: this.#ackedVersion,
+      nackedVersion: this.#nackedVersion,
+      lastError: this.#lastError,
+      subscribed: this.#interest.wildcard ? '*' : this.#interest.names.size,
+    }
+  }
+
+  /** Takes a request: its verdict first, then its names, which count whatever the nonce (even stale, even with an error). */
+  request(request: XdsRequest, view: View): Verdict {
+    const first = !this.#started
+    this.#started = true
+    const verdict = first ? 'none' : this.#settle(request)
+    // The view's own strings, where it has them: a thousand clients then share one copy of each name.
+    const names = request.names.map((name) => view.get(name)?.name ?? name)
+    const change =
+      this.rules.variant === 'sotw'
+        ? this.#interest.replace(names)
+        : this.#interest.update(names, request.unsubscribe)
+    if (first) this.#resume(request.initialVersions)
+    for (const name of change.dropped) this.#forget(name)
+    if (change.wildcard === 'off') {
+      for (const name of [...this.#has.keys(), ...this.#dirty])
+        if (!this.#interest.covers(name)) this.#forget(name)
+    }
+    if (change.wildcard === 'on') {
+      this.#owed = true
+      for (const name of view.keys()) this.#dirty.add(name)
+    }
+    for (const name of change.asked) {
+      this.#dirty.add(name)
+      const resumed =
+        first && this.rules.resumesNamed && this.#has.get(name) === (view.get(name)?.version ?? GONE)
+      if (!resumed) this.#forced.add(name)
+    }
+    return verdict
+  }
+
+  /** The view changed at these names. */
+  changed(names: Iterable<string>): void {
+    for (const name of names) if (this.#interest.covers(name)) this.#dirty.add(name)
+  }
+
+  /** These names are to be sent again, changed or not, if they are wanted. */
+  force(names: Iterable<string>): void {
+    for (const name of names) {
+      if (!this.#interest.covers(name)) continue
+      this.#dirty.add(name)
+      this.#forced.add(name)
+    }
+  }
+
+  /** The client had long enough to answer: stop waiting for it. */
+  release(): void {
+    this.#late = this.#outstanding
+    this.#outstanding = undefined
+  }
+
+  /** The next response, or undefined when nothing is to be said in this phase or an answer is awaited. */
+  next(
+    phase: Phase,
+    view: View,
+    limits: PushLimits,
+  ): (Push & { readonly fresh: readonly XdsResource[] }) | undefined {
+    if (this.#outstanding !== undefined || (this.#dirty.size === 0 && !this.#owed)) return undefined
+    if (this.#state === undefined) return this.#nextNamed(phase, view, limits)
+    const owed = this.#owed || [...this.#forced].some((name) => view.has(name))
+    const answer = this.#state.next(phase, view, this.#interest, this.#dirty, owed)
+    if (phase === 'make') this.#forced.clear()
+    if (answer === undefined) return undefined
+    this.#send(limits.nonce, answer.version, answer.resources, NOBODY)
+    return {
+      ...this.#envelope(limits.nonce, answer.version),
+      resources: answer.resources,
+      removed: NOBODY,
+      fresh: answer.fresh,
+    }
+  }
+
+  #nextNamed(phase: Phase, view: View, limits: PushLimits) {
+    const resources: XdsResource[] = []
+    const removed: string[] = []
+    let bytes = 0
+    for (const name of this.#dirty) {
+      if (bytes >= limits.budget) break
+      const resource = view.get(name)
+      const forced = this.#forced.has(name)
+      if (resource === undefined) {
+        // SotW has no word for it: stay silent, and send it when it appears. Delta: at once to who asks, else last of all.
+        const sayable = this.rules.variant === 'delta'
+        if (sayable && !forced && phase === 'make') continue
+        if (sayable && (forced || (this.#has.has(name) && this.#has.get(name) !== GONE))) {
+          removed.push(name)
+          bytes += name.length + 4
+        }
+        if (!sayable) this.#has.delete(name)
+      } else if (forced || this.#lacks(resource)) {
+        resources.push(resource)
+        bytes += resource.body.length + 2 * name.length + 100
+      }
+      this.#dirty.delete(name)
+      this.#forced.delete(name)
+    }
+    if (resources.length + removed.length === 0 && !(this.#owed && phase === 'make')) return undefined
+    const version = mapVersion(view)
+    this.#send(limits.nonce, version, resources, removed)
+    return { ...this.#envelope(limits.nonce, version), resources, removed, fresh: resources }
+  }
+
+  #lacks(resource: XdsResource): boolean {
+    return (
+      this.#has.get(resource.name) !== resource.version &&
+      this.#refused.get(resource.name)?.version !== resource.version
+    )
+  }
+
+  #envelope(nonce: string, version: string) {
+    return { typeUrl: this.rules.typeUrl, nonce, version }
+  }
+
+  #send(nonce: string, version: string, resources: readonly XdsResource[], removed: readonly string[]): void {
+    const upserts = new Map<string, string>()
+    if (this.#state === undefined) {
+      for (const { name, version } of resources) {
+        upserts.set(name, version)
+        this.#has.set(name, version)
+      }
+    }
+    for (const name of removed) {
+      if (this.#interest.names.has(name)) this.#has.set(name, GONE)
+      else this.#has.delete(name)
+    }
+    this.#owed = false
+    this.#outstanding = { nonce, version, upserts, removed }
+    this.#late = undefined
+    this.#sentVersion = version
+  }
+
+  /** What the client says about the response that it names. */
+  #settle(request: XdsRequest): Verdict {
+    const nonce = request.responseNonce
+    const sent = [this.#outstanding, this.#late].find((one) => one !== undefined && one.nonce === nonce)
+    // Some clients repeat the nonce, and the error with it, on every later request of the type.
+    if (sent === undefined) return nonce === '' || nonce === this.#lastNonce ? 'none' : 'stale'
+    this.#lastNonce = nonce
+    if (sent === this.#outstanding) this.#outstanding = undefined
+    this.#late = undefined
+    if (request.errorDetail === undefined) this.#accepted(sent)
+    else this.#rejected(sent, request.errorDetail)
+    return request.errorDetail === undefined ? 'ack' : 'nack'
+  }
+
+  #accepted(sent: Sent): void {
+    this.#ackedVersion = sent.version
+    this.#state?.accepted()
+    for (const name of [...sent.upserts.keys(), ...sent.removed]) {
+      const refused = this.#refused.get(name)
+      this.#refused.delete(name)
+      // It may have been the culprit of a batch that was refused whole: its mates get their second chance now.
+      for (const mate of refused?.mates ?? NOBODY) {
+        if (this.#refused.get(mate)?.mates !== refused?.mates) continue
+        this.#refused.delete(mate)
+        this.#dirty.add(mate)
+      }
+    }
+  }
+
+  /**
+   * Refused: not sent again until its content changes; if it reverts to what was good, that is sent, since what the client runs
+   * on is unknown. An Envoy names the bad Cluster or Listener and takes the others, or names none and takes none.
+   */
+  #rejected(sent: Sent, message: string): void {
+    this.#nackedVersion = sent.version
+    this.#lastError = message
+    this.#state?.rejected(sent.version)
+    const names = [...sent.upserts.keys()]
+    const blamed = names.filter((name) => message.includes(name))
+    const mates = blamed.length === 0 && names.length > 1 ? names : NOBODY
+    for (const name of blamed.length === 0 ? names : blamed) {
+      const version = sent.upserts.get(name) ?? ''
+      if (this.#has.get(name) !== version) continue
+      this.#has.set(name, UNKNOWN)
+      this.#refused.set(name, { version, mates })
+    }
+  }
+
+  #resume(initialVersions: ReadonlyMap<string, string>): void {
+    for (const [name, version] of initialVersions) {
+      if (!this.#interest.covers(name)) continue
+      this.#has.set(name, version)
+      this.#dirty.add(name)
+    }
+  }
+
+  #forget(name: string): void {
+    this.#has.delete(name)
+    this.#dirty.delete(name)
+    this.#forced.delete(name)
+    this.#refused.delete(name)
+  }
+}
