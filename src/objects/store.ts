@@ -22,7 +22,10 @@ export interface ObjectStore {
   /** Resolves to false when there was none. */
   delete(ref: ObjectRef): Promise<boolean>
   /** Replaces `status.conditions` (and the other members of `status` given) of one object. Not an event for its own writer's spec. */
-  updateStatus(ref: ObjectRef, status: { readonly conditions?: readonly Condition[]; readonly [field: string]: unknown }): Promise<void>
+  updateStatus(
+    ref: ObjectRef,
+    status: { readonly conditions?: readonly Condition[]; readonly [field: string]: unknown },
+  ): Promise<void>
   /** What is wrong with the objects now, newest state: broken files, duplicates. Empties itself as they are mended. */
   problems(): readonly Problem[]
 }

@@ -118,12 +118,19 @@ export type Pod = Base<'Pod', PodSpec> & {
 export interface DeploymentSpec {
   readonly replicas: number
   readonly selector: LabelSelector
-  readonly template: { readonly labels: Readonly<Record<string, string>>; readonly annotations: Readonly<Record<string, string>>; readonly spec: PodSpec }
+  readonly template: {
+    readonly labels: Readonly<Record<string, string>>
+    readonly annotations: Readonly<Record<string, string>>
+    readonly spec: PodSpec
+  }
 }
 export type Deployment = Base<'Deployment', DeploymentSpec>
 
 /** Values decoded to text; a Secret prints as its key names only. */
-export type Secret = Base<'Secret', { readonly type: string; readonly data: Readonly<Record<string, string>> }>
+export type Secret = Base<
+  'Secret',
+  { readonly type: string; readonly data: Readonly<Record<string, string>> }
+>
 
 /** `spec.namespaceSelector.names`: `*​/ns`, `c1/ns1`, `c1/*`, `c1/ns*`. */
 export type Workspace = Base<'Workspace', { readonly namespaces: readonly NamespaceName[] }>
@@ -139,7 +146,10 @@ export interface EastWestGatewaySetting {
   /** Empty: every service of the workspace. Items are OR-ed, labels inside one are AND-ed. */
   readonly exposedServices: readonly { readonly serviceLabels: Readonly<Record<string, string>> }[]
 }
-export type WorkspaceSetting = Base<'WorkspaceSetting', { readonly defaultEastWestGatewaySettings: readonly EastWestGatewaySetting[] }>
+export type WorkspaceSetting = Base<
+  'WorkspaceSetting',
+  { readonly defaultEastWestGatewaySettings: readonly EastWestGatewaySetting[] }
+>
 
 export type OrganizationSetting = Base<
   'OrganizationSetting',
@@ -191,7 +201,12 @@ export type ServiceEntry = Base<
     readonly hosts: readonly string[]
     readonly location: 'MESH_INTERNAL' | 'MESH_EXTERNAL'
     readonly resolution: 'STATIC' | 'DNS' | 'NONE'
-    readonly ports: readonly { readonly name: string; readonly number: number; readonly protocol: string; readonly targetPort: number | undefined }[]
+    readonly ports: readonly {
+      readonly name: string
+      readonly number: number
+      readonly protocol: string
+      readonly targetPort: number | undefined
+    }[]
     readonly endpoints: readonly ServiceEntryEndpoint[]
     /** SPIFFE ids that may answer. */
     readonly subjectAltNames: readonly string[]
@@ -227,5 +242,7 @@ export function refOf(object: KubeObject): ObjectRef {
 
 /** `Service/bookinfo/productpage`, `WorkspaceSetting/acme/eng/bookinfo-ws/bookinfo-ws-setting`: a key and a name for messages. */
 export function refKey(ref: ObjectRef): string {
-  return [ref.kind, ref.namespace, ref.organization, ref.tenant, ref.workspace, ref.name].filter((part) => part !== '').join('/')
+  return [ref.kind, ref.namespace, ref.organization, ref.tenant, ref.workspace, ref.name]
+    .filter((part) => part !== '')
+    .join('/')
 }

@@ -1,0 +1,114 @@
+// Tetrate's kinds: api.tsb.tetrate.io/v2 (also tsb.tetrate.io/v2) and install.tetrate.io/v1alpha1.
+import type { Field } from './field.ts'
+import { dnsLabel, readAnnotations, readDurationMs, readLabels } from './rules.ts'
+import type {
+  Cluster,
+  EastWestGatewaySetting,
+  GatewaySpec,
+  NamespaceName,
+  OrganizationSetting,
+  Workspace,
+  WorkspaceSetting,
+} from './types.ts'
+
+const REPLICAS_MAX = 10_000
+/** Istio's own drain is 5 s, Envoy's 600 s; this leaves a usual pod its 60 s of grace. */
+const DRAIN_DEFAULT_MS = 45_000
+
+export function readWorkspace(document: Field): Workspace['spec'] {
+  const names = document.get('spec').get('namespaceSelector').get('names')
+  names.require('a list of <cluster>/<namespace>')
+  return { namespaces: names.list(readNamespaceName) }
+}
+
+/** `c1/ns1`, `c1/*`, `c1/ns*`, or any of the namespaces with `*` as the cluster. */
+function readNamespaceName(field: Field): NamespaceName {
+  const text = field.text()
+  const [cluster = '', namespace = '', ...rest] = text.split('/')
+  const clusterOk = cluster === '*' || /^[A-Za-z0-9][-A-Za-z0-9_.]*$/.test(cluster)
+  const namespaceOk = /^([a-z0-9][-a-z0-9]*)?\*$/.test(namespace) || dnsLabel(namespace) === undefined
+  if (typeof field.value === 'string' && !(clusterOk && namespaceOk && rest.length === 0))
+    field.wrong(
+      `expected <cluster>/<namespace> such as */bookinfo, c1/ns1 or c1/ns*, found ${JSON.stringify(text)}`,
+    )
+  return { cluster, namespace }
+}
+
+export function readWorkspaceSetting(document: Field): WorkspaceSetting['spec'] {
+  const settings = document.get('spec').get('defaultEastWestGatewaySettings')
+  return { defaultEastWestGatewaySettings: settings.list(readEastWestGatewaySetting) }
+}
+
+function readEastWestGatewaySetting(setting: Field): EastWestGatewaySetting {
+  // A misspelt `exposedServices` would read as "none given", which exposes every service of the workspace.
+  setting.only(['workloadSelector', 'exposedServices', 'configGenerationMetadata'])
+  const selector = setting.get('workloadSelector')
+  selector.only(['namespace', 'labels'])
+  selector.get('labels').require('the labels of the gateway pods')
+  return {
+    workloadSelector: {
+      namespace: selector.get('namespace').text(undefined, dnsLabel),
+      labels: readLabels(selector.get('labels')),
+    },
+    exposedServices: setting.get('exposedServices').list((item) => {
+      item.only(['serviceLabels'])
+      item.get('serviceLabels').require('the labels of the services')
+      return { serviceLabels: readLabels(item.get('serviceLabels')) }
+    }),
+  }
+}
+
+export function readOrganizationSetting(document: Field): OrganizationSetting['spec'] {
+  const settings = document.get('spec').get('networkSettings')
+  settings.only(['networkReachability'])
+  const reachability = settings.get('networkReachability')
+  if (!reachability.present) return { networkReachability: undefined }
+  const pairs = reachability
+    .entries()
+    .map(([network, targets]): [string, string[]] => [network, splitList(targets.text())])
+  return { networkReachability: new Map(pairs) }
+}
+
+/** `"vpc02, vpc03"` → two names. */
+function splitList(text: string): string[] {
+  const names = text.split(',').map((name) => name.trim())
+  return [...new Set(names.filter((name) => name !== ''))]
+}
+
+export function readCluster(document: Field): Cluster['spec'] {
+  const spec = document.get('spec')
+  const locality = spec.get('locality')
+  return {
+    network: spec.get('network').text(''),
+    trustDomain: spec
+      .get('trustDomain')
+      .text('', (text) =>
+        /^[a-z0-9._-]{0,255}$/.test(text) ? undefined : 'a SPIFFE trust domain (a-z 0-9 . _ -)',
+      ),
+    locality: { region: locality.get('region').text(''), zone: locality.get('zone').text('') },
+  }
+}
+
+export function readIngressGateway(document: Field): GatewaySpec {
+  const eastWestOnly = document.get('spec').get('eastWestOnly').flag(false)
+  return { ...readGatewayCommon(document), eastWest: true, eastWestOnly }
+}
+
+export function readGateway(document: Field): GatewaySpec {
+  const type = document.get('spec').get('type').oneOf(['UNIFIED', 'INGRESS', 'EGRESS', 'EASTWEST'], 'UNIFIED')
+  return { ...readGatewayCommon(document), eastWest: type !== 'EGRESS', eastWestOnly: type === 'EASTWEST' }
+}
+
+function readGatewayCommon(document: Field): Omit<GatewaySpec, 'eastWest' | 'eastWestOnly'> {
+  const spec = document.get('spec')
+  const kubeSpec = spec.get('kubeSpec')
+  const service = kubeSpec.get('service')
+  return {
+    drainMs: readDurationMs(spec.get('connectionDrainDuration'), DRAIN_DEFAULT_MS),
+    replicas: kubeSpec.get('deployment').get('replicaCount').integer(0, REPLICAS_MAX, 1),
+    service: {
+      type: service.get('type').oneOf(['ClusterIP', 'NodePort', 'LoadBalancer'], 'LoadBalancer'),
+      annotations: readAnnotations(service.get('annotations')),
+    },
+  }
+}
