@@ -111,7 +111,11 @@ export async function startTarget(backendPort: number): Promise<Target> {
 }
 
 function launch(children: ChildProcess[], args: readonly string[]) {
-  const child = spawn(process.execPath, [isthmus, ...args], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const child = spawn(process.execPath, [isthmus, ...args], {
+    // The fourth is the lifeline: however the benchmark ends, what it started ends with it.
+    stdio: ['ignore', 'pipe', 'inherit', 'pipe'],
+    env: { ...process.env, ISTHMUS_LIFELINE_FD: '3' },
+  })
   children.push(child)
   const waiting = new Set<(line: Record<string, unknown>) => void>()
   createInterface({ input: child.stdout }).on('line', (line) => {
@@ -136,7 +140,9 @@ function launch(children: ChildProcess[], args: readonly string[]) {
 }
 
 function addressIn(value: unknown): string | undefined {
-  return typeof value === 'string' && value.includes(':') ? value : undefined
+  if (typeof value === 'string') return value
+  const { host, port } = (value ?? {}) as { host?: string; port?: number }
+  return host === undefined || port === undefined ? undefined : `${host}:${port}`
 }
 
 function end(child: ChildProcess): Promise<void> {

@@ -322,6 +322,7 @@ t.test('the manifests, rendered and run container by container, serve another cl
         ...inside,
         ...privileges,
         '/usr/bin/env',
+        '-i',
         'PATH=/usr/local/bin:/usr/bin',
         ...preStop,
       ],
