@@ -118,6 +118,7 @@ function launch(children: ChildProcess[], args: readonly string[]) {
   })
   children.push(child)
   const waiting = new Set<(line: Record<string, unknown>) => void>()
+  if (child.stdout === null) throw new Error('no standard output')
   createInterface({ input: child.stdout }).on('line', (line) => {
     // Only start-up lines are looked at: parsing an access log under load would be the harness measuring itself.
     if (waiting.size === 0 || !line.includes('"ready"')) return

@@ -7,11 +7,22 @@ interface CommandModule {
   command(): Command
 }
 
-const COMMANDS: Readonly<Record<string, { readonly about: string; readonly load: () => Promise<CommandModule> }>> = {
-  demo: { about: 'two clusters on this machine, from plain YAML: the story, then yours to edit', load: () => import('./cli/demo.ts') },
+const COMMANDS: Readonly<
+  Record<string, { readonly about: string; readonly load: () => Promise<CommandModule> }>
+> = {
+  demo: {
+    about: 'two clusters on this machine, from plain YAML: the story, then yours to edit',
+    load: () => import('./cli/demo.ts'),
+  },
   gateway: { about: 'the data plane pod of a serving cluster', load: () => import('./cli/gateway.ts') },
-  sidecar: { about: 'the calling side: DNS, listeners, SOCKS5 and CONNECT', load: () => import('./cli/sidecar.ts') },
-  discovery: { about: 'the xDS server and controllers of one cluster', load: () => import('./cli/discovery.ts') },
+  sidecar: {
+    about: 'the calling side: DNS, listeners, SOCKS5 and CONNECT',
+    load: () => import('./cli/sidecar.ts'),
+  },
+  discovery: {
+    about: 'the xDS server and controllers of one cluster',
+    load: () => import('./cli/discovery.ts'),
+  },
   apply: { about: 'create or update objects in a directory of YAML', load: () => import('./cli/apply.ts') },
   delete: { about: 'delete objects from a directory of YAML', load: () => import('./cli/delete.ts') },
   get: { about: 'show objects and their status', load: () => import('./cli/get.ts') },
@@ -31,7 +42,14 @@ function usage(): string {
   const lines = Object.entries(COMMANDS)
     .filter(([, { about }]) => about !== '')
     .map(([name, { about }]) => `  ${name.padEnd(11)}${about}`)
-  return ['isthmus: an east-west gateway for Kubernetes', '', ...lines, '', 'isthmus <command> --help says more', ''].join('\n')
+  return [
+    'isthmus: an east-west gateway for Kubernetes',
+    '',
+    ...lines,
+    '',
+    'isthmus <command> --help says more',
+    '',
+  ].join('\n')
 }
 
 /**

@@ -1,5 +1,7 @@
 /** An expected outcome as a value: exceptions are left to mean a bug or the operating system. */
-export type Result<T, E = Problem> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly error: E }
+export type Result<T, E = Problem> =
+  | { readonly ok: true; readonly value: T }
+  | { readonly ok: false; readonly error: E }
 
 export const ok = <T>(value: T): { readonly ok: true; readonly value: T } => ({ ok: true, value })
 export const fail = <E>(error: E): { readonly ok: false; readonly error: E } => ({ ok: false, error })
@@ -14,7 +16,11 @@ export interface Problem {
   readonly message: string
 }
 
-export const problem = (object: string, field: string, message: string): Problem => ({ object, field, message })
+export const problem = (object: string, field: string, message: string): Problem => ({
+  object,
+  field,
+  message,
+})
 
 /** One line: `object: field: message`. */
 export function formatProblem(p: Problem): string {

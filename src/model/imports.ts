@@ -9,6 +9,8 @@ import type { ImportedService } from './types.ts'
 /** Endpoint labels that say where an address leads (Tetrate's and Istio's names). */
 export const CLUSTER_LABEL = 'xcp.tetrate.io/cluster'
 const NETWORK_LABELS = ['network', 'topology.istio.io/network'] as const
+/** Ours: port numbers without a ready endpoint behind the address, with dots between them. */
+export const NOT_READY_LABEL = 'isthmus.io/not-ready'
 const TLS_MODE_LABEL = 'security.istio.io/tlsMode'
 
 type ImportedPort = ImportedService['ports'][number]
@@ -131,5 +133,10 @@ function toEndpoint(
     locality,
     mtls: labels[TLS_MODE_LABEL] === 'istio',
     weight,
+    ...notReady(labels[NOT_READY_LABEL]),
   }
+}
+
+function notReady(label: string | undefined): Pick<ImportedEndpoint, 'notReady'> {
+  return label === undefined || label === '' ? {} : { notReady: label.split('.').map(Number) }
 }

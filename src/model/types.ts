@@ -101,6 +101,8 @@ export interface ImportedService {
     /** TLS with the SNI of the port's cluster is spoken to it (label `security.istio.io/tlsMode: istio`). */
     readonly mtls: boolean
     readonly weight: number
+    /** Port numbers that the other cluster has no ready endpoint for (label `isthmus.io/not-ready`); absent: none. */
+    readonly notReady?: readonly number[]
   }[]
   /** SPIFFE ids that may answer. */
   readonly subjectAltNames: readonly string[]

@@ -1,0 +1,113 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { type AddressInfo, isIP } from 'node:net'
+
+/** What a route answers. */
+export interface AdminReply {
+  /** HTTP status; default 200. */
+  readonly status?: number
+  /** An object or array is sent as indented JSON, a string as it is. */
+  readonly body: unknown
+  /** Content type; default `application/json` for objects, `text/plain` for strings. */
+  readonly type?: string
+}
+
+/** Answers one path. `method` is the HTTP method; a route that changes something should refuse all but `POST`. */
+export type AdminRoute = (query: URLSearchParams, method: string) => Promise<AdminReply>
+
+export interface AdminServerOptions {
+  /** By path, e.g. `/status`. Any other path answers 404 with the list of these. */
+  readonly routes: Readonly<Record<string, AdminRoute>>
+}
+
+/**
+ * The operator's HTTP server: admin, health and metrics are each one of these with its own routes.
+ *
+ * It has no authentication: what keeps it safe is the address it listens on. Two things that reach loopback all the same are
+ * refused: a web page of another origin (`Origin`, and `Host` after DNS rebinding).
+ */
+export class AdminServer {
+  readonly #routes: Readonly<Record<string, AdminRoute>>
+  readonly #server: Server
+  #loopback = false
+
+  constructor(options: AdminServerOptions) {
+    this.#routes = options.routes
+    this.#server = createServer((request, response) => {
+      void this.#answer(request, response)
+    })
+  }
+
+  /** Rejects with the operating system's error when the address cannot be used. */
+  listen(host: string, port: number): Promise<{ host: string; port: number }> {
+    this.#loopback = host === 'localhost' || host.startsWith('127.') || host === '::1'
+    return new Promise((resolve, reject) => {
+      this.#server.once('error', reject)
+      this.#server.listen(port, host, () => {
+        this.#server.off('error', reject)
+        const address = this.#server.address() as AddressInfo
+        resolve({ host: address.address, port: address.port })
+      })
+    })
+  }
+
+  /** Ends at once: an operator's request is not worth waiting for. Safe to call twice. */
+  async close(): Promise<void> {
+    this.#server.closeAllConnections()
+    await new Promise<void>((resolve) => this.#server.close(() => resolve()))
+  }
+
+  async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    request.resume()
+    const reply = await this.#reply(request)
+    const text = typeof reply.body === 'string' ? reply.body : `${JSON.stringify(reply.body, jsonValue, 2)}\n`
+    const type =
+      reply.type ?? (typeof reply.body === 'string' ? 'text/plain; charset=utf-8' : 'application/json')
+    response.writeHead(reply.status ?? 200, {
+      'content-type': type,
+      'content-length': Buffer.byteLength(text),
+      'cache-control': 'no-store',
+    })
+    response.end(request.method === 'HEAD' ? undefined : text)
+  }
+
+  async #reply(request: IncomingMessage): Promise<AdminReply> {
+    const refused = this.#refusal(request)
+    if (refused !== undefined) return { status: 403, body: `${refused}\n` }
+    const target = request.url ?? '/'
+    const cut = target.indexOf('?')
+    const path = cut === -1 ? target : target.slice(0, cut)
+    const route = Object.hasOwn(this.#routes, path) ? this.#routes[path] : undefined
+    if (route === undefined) {
+      const list = Object.keys(this.#routes).sort().join('\n')
+      return {
+        status: path === '/' ? 200 : 404,
+        body: `${path === '/' ? '' : `no ${path} here; there is\n`}${list}\n`,
+      }
+    }
+    try {
+      return await route(
+        new URLSearchParams(cut === -1 ? '' : target.slice(cut + 1)),
+        request.method ?? 'GET',
+      )
+    } catch (error) {
+      return { status: 500, body: `${error instanceof Error ? error.message : String(error)}\n` }
+    }
+  }
+
+  #refusal(request: IncomingMessage): string | undefined {
+    if (!this.#loopback) return undefined
+    if (request.headers.origin !== undefined) return 'requests of web pages are refused here'
+    const host = (request.headers.host ?? '').replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1')
+    if (host === '' || host === 'localhost' || isIP(host) !== 0) return undefined
+    return `the Host header must be an IP address or localhost, not ${host}`
+  }
+}
+
+/** JSON has no Map, Set, bigint or bytes; config dumps and statuses do. */
+function jsonValue(_key: string, value: unknown): unknown {
+  if (value instanceof Map) return Object.fromEntries(value)
+  if (value instanceof Set) return [...value]
+  if (typeof value === 'bigint') return value.toString()
+  if (value instanceof Uint8Array) return Buffer.from(value).toString('base64')
+  return value
+}

@@ -1,0 +1,52 @@
+import { request } from 'node:http'
+import { Command, Option } from 'commander'
+import { type Authority, parseAuthority } from '../proxy/names/authority.ts'
+import { EXIT_USAGE, parseDuration } from './proxy-options.ts'
+
+/** `isthmus drain`: for a container's preStop; ends once no connection is left, or those that were are cut. */
+export function command(): Command {
+  return new Command('isthmus drain')
+    .description('drain the gateway or sidecar of this machine and wait for the end')
+    .addOption(
+      new Option('--admin <host:port>', 'its admin port').env('ISTHMUS_ADMIN').default('127.0.0.1:15000'),
+    )
+    .option('--timeout <duration>', 'longest wait; its own drain deadline is usually sooner', '10m')
+    .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : EXIT_USAGE))
+    .action(({ admin, timeout }: { admin: string; timeout: string }) => drain(admin, timeout))
+}
+
+async function drain(admin: string, timeout: string): Promise<void> {
+  const at = parseAuthority(admin)
+  const wait = parseDuration(timeout)
+  if (!at.ok) return fail(`--admin: ${at.error}`, EXIT_USAGE)
+  if (!wait.ok) return fail(`--timeout: ${wait.error}`, EXIT_USAGE)
+  try {
+    const { status, body } = await post(at.value, '/drain', wait.value)
+    if (status !== 200) return fail(`${admin} answered ${status}: ${body.trim()}`, 1)
+    process.stdout.write(body)
+  } catch (error) {
+    return fail(`${admin}: ${(error as Error).message}`, 1)
+  }
+}
+
+/** The answer takes as long as the drain does: no client's own time limit may end it. */
+function post(at: Authority, path: string, timeoutMs: number): Promise<{ status: number; body: string }> {
+  return new Promise((resolve, reject) => {
+    const options = { ...at, path, method: 'POST', agent: false, signal: AbortSignal.timeout(timeoutMs) }
+    const sent = request(options, (response) => {
+      let body = ''
+      response.setEncoding('utf8').on('data', (chunk: string) => {
+        body += chunk
+      })
+      response.on('end', () => resolve({ status: response.statusCode ?? 0, body }))
+      response.on('error', reject)
+    })
+    sent.on('error', reject)
+    sent.end()
+  })
+}
+
+function fail(message: string, code: number): void {
+  process.stderr.write(`isthmus drain: ${message}\n`)
+  process.exitCode = code
+}

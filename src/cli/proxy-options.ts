@@ -1,0 +1,242 @@
+// The flags that gateway and sidecar, their launcher, supervisor and worker share. Each may also come as ISTHMUS_<FLAG>.
+import { readFileSync } from 'node:fs'
+import { isIP, isIPv4 } from 'node:net'
+import { networkInterfaces } from 'node:os'
+import { Command, Option } from 'commander'
+import { fail, ok, type Result } from '../lib/result.ts'
+import { type Authority, parseAuthority } from '../proxy/names/authority.ts'
+import { parseResolvConf } from '../proxy/names/resolv-conf.ts'
+import { parseBindRange } from '../resources/bind-address.ts'
+import type { NodeInfo } from '../xds/types.ts'
+
+/** Bad usage or configuration, as in sysexits.h. */
+export const EXIT_USAGE = 64
+
+export type ProxyKind = 'gateway' | 'sidecar'
+
+interface Flag {
+  readonly flag: string
+  readonly about: string
+  /** By kind where they differ; none = required. */
+  readonly fallback?: string | Readonly<Record<ProxyKind, string>>
+  readonly only?: ProxyKind
+}
+
+const FLAGS: readonly Flag[] = [
+  { flag: 'cluster', about: 'id of this cluster' },
+  { flag: 'name', about: "the gateway's or the client's name" },
+  { flag: 'namespace', about: 'its namespace' },
+  { flag: 'discovery', about: 'HOST:PORT of discovery, ADS over mutual TLS' },
+  { flag: 'certs', about: 'folder with tls.crt, tls.key and ca.crt' },
+  { flag: 'run-dir', about: 'folder for sockets and the last good configuration' },
+  {
+    flag: 'bind',
+    about: 'gateway: IP:PORT for mTLS; sidecar: range of loopback addresses, one for each service',
+    fallback: { gateway: '0.0.0.0:15443', sidecar: '127.240.0.0/16' },
+  },
+  { flag: 'ip', about: 'our address in the node id; default: found', fallback: '' },
+  { flag: 'network', about: 'the network that this pod is on, if it is known', fallback: '' },
+  { flag: 'admin', about: 'IP:PORT of /status, /config_dump, /drain, …', fallback: '127.0.0.1:15000' },
+  { flag: 'health', about: 'IP:PORT of /livez and /readyz', fallback: '0.0.0.0:15021' },
+  { flag: 'metrics', about: 'IP:PORT of /metrics', fallback: '0.0.0.0:15020' },
+  { flag: 'drain', about: 'how long connections may take to finish at the end', fallback: '45s' },
+  { flag: 'log-level', about: 'debug, info, warn, error', fallback: 'info' },
+  { flag: 'dns', about: 'IP:PORT of the DNS server, or off', fallback: '127.0.0.1:15053', only: 'sidecar' },
+  {
+    flag: 'dns-upstream',
+    about: 'IP:PORT,… of the resolvers for all other names; default: those of /etc/resolv.conf',
+    fallback: '',
+    only: 'sidecar',
+  },
+  { flag: 'socks', about: 'IP:PORT of SOCKS5, or off', fallback: '127.0.0.1:15080', only: 'sidecar' },
+  { flag: 'connect', about: 'IP:PORT of HTTP CONNECT, or off', fallback: '127.0.0.1:15081', only: 'sidecar' },
+]
+
+/** Checked flags of one proxy. */
+export interface ProxyConfig {
+  readonly kind: ProxyKind
+  readonly node: NodeInfo
+  readonly name: string
+  readonly cluster: string
+  readonly discovery: string
+  readonly certs: string
+  readonly runDirectory: string
+  readonly admin: Authority
+  readonly health: Authority
+  readonly metrics: Authority
+  readonly drainMs: number
+  readonly logLevel: string
+  /** Of a sidecar. */
+  readonly names:
+    | {
+        readonly addresses: Readonly<Record<'dns' | 'socks' | 'connect', Authority | undefined>>
+        readonly upstreams: readonly Authority[]
+        readonly upstreamsGiven: boolean
+      }
+    | undefined
+}
+
+/** A command with the flags of one kind. `hidden` commands take the kind as their first word, then its flags. */
+export function proxyCommand(name: string, about: string, kind: ProxyKind): Command {
+  const command = new Command(`isthmus ${name}`).description(about)
+  for (const { flag, about: text, fallback, only } of FLAGS) {
+    if (only !== undefined && only !== kind) continue
+    const option = new Option(`--${flag} <value>`, text).env(
+      `ISTHMUS_${flag.toUpperCase().replaceAll('-', '_')}`,
+    )
+    const value = typeof fallback === 'object' ? fallback[kind] : fallback
+    command.addOption(value === undefined ? option.makeOptionMandatory() : option.default(value))
+  }
+  // Bad usage is 64 for everybody, so that a launcher does not start its child again.
+  return command.exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : EXIT_USAGE))
+}
+
+/** The flags that were read, for a child: values from the environment and defaults are spelt out. */
+export function flagsOf(command: Command): string[] {
+  return Object.entries(command.opts<Record<string, string>>()).map(
+    ([name, value]) => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}=${value}`,
+  )
+}
+
+/** Checks what was read; exits with 64 and one line for each mistake. */
+export function proxyConfig(kind: ProxyKind, command: Command): ProxyConfig {
+  const reader = new FlagReader(command.opts<Record<string, string>>())
+  const config = readConfig(kind, reader)
+  if (reader.mistakes.length === 0) return config
+  for (const mistake of reader.mistakes) process.stderr.write(`isthmus ${kind}: ${mistake}\n`)
+  return process.exit(EXIT_USAGE)
+}
+
+function readConfig(kind: ProxyKind, reader: FlagReader): ProxyConfig {
+  const bind = kind === 'gateway' ? reader.read('bind', readBind) : reader.read('bind', readRange)
+  const ip = reader.text('ip') || ownAddress(bind)
+  const [cluster, name, namespace] = [reader.name('cluster'), reader.name('name'), reader.name('namespace')]
+  const network = reader.text('network')
+  return {
+    kind,
+    name,
+    cluster,
+    node: {
+      id: `${kind === 'gateway' ? 'router' : 'sidecar'}~${ip}~${name}.${namespace}~${namespace}.svc.cluster.local`,
+      cluster: name,
+      metadata: {
+        CLUSTER_ID: cluster,
+        NAMESPACE: namespace,
+        ISTHMUS_BIND: bind,
+        ...(network !== '' && { NETWORK: network }),
+      },
+      locality: { region: '', zone: '' },
+      userAgentName: 'isthmus',
+    },
+    discovery: reader.read('discovery', (text) => {
+      const parsed = parseAuthority(text)
+      return parsed.ok ? ok(text) : parsed
+    }),
+    certs: reader.text('certs'),
+    runDirectory: reader.text('run-dir'),
+    admin: reader.read('admin', parseAuthority),
+    health: reader.read('health', parseAuthority),
+    metrics: reader.read('metrics', parseAuthority),
+    drainMs: reader.read('drain', parseDuration),
+    logLevel: reader.read('log-level', readLevel),
+    names: kind === 'sidecar' ? readNames(reader) : undefined,
+  }
+}
+
+function readNames(reader: FlagReader): ProxyConfig['names'] {
+  const door = (flag: string) =>
+    reader.read<Authority | undefined>(flag, (text) =>
+      text === 'off' ? ok(undefined) : parseAuthority(text),
+    )
+  const upstreams = reader.read('dns-upstream', readUpstreams)
+  return {
+    addresses: { dns: door('dns'), socks: door('socks'), connect: door('connect') },
+    upstreams: upstreams ?? systemResolvers(),
+    upstreamsGiven: upstreams !== undefined,
+  }
+}
+
+/** Reads flag by flag and remembers every mistake, so that one start reports them all. */
+class FlagReader {
+  readonly mistakes: string[] = []
+  readonly #values: Readonly<Record<string, string>>
+
+  constructor(values: Readonly<Record<string, string>>) {
+    this.#values = values
+  }
+
+  text(flag: string): string {
+    return this.#values[flag.replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase())] ?? ''
+  }
+
+  /** The value that a mistake stands for is never used: the caller ends first. */
+  read<T>(flag: string, parse: (text: string) => Result<T, string>): T {
+    const parsed = parse(this.text(flag))
+    if (!parsed.ok) this.mistakes.push(`--${flag}: ${parsed.error}`)
+    return parsed.ok ? parsed.value : (undefined as T)
+  }
+
+  name(flag: string): string {
+    return this.read(flag, (text) =>
+      /^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/.test(text)
+        ? ok(text)
+        : fail(`${JSON.stringify(text)} is no name: lower-case letters, digits, "-" and "."`),
+    )
+  }
+}
+
+function readBind(text: string): Result<string, string> {
+  const parsed = parseAuthority(text)
+  return parsed.ok ? ok(text) : parsed
+}
+
+function readRange(text: string): Result<string, string> {
+  const parsed = parseBindRange(text)
+  return parsed.ok ? ok(text) : parsed
+}
+
+function readLevel(text: string): Result<string, string> {
+  const levels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']
+  return levels.includes(text)
+    ? ok(text)
+    : fail(`there is no level "${text}"; there are ${levels.join(', ')}`)
+}
+
+function readUpstreams(text: string): Result<Authority[] | undefined, string> {
+  if (text === '') return ok(undefined)
+  const upstreams: Authority[] = []
+  for (const part of text.split(',')) {
+    const parsed = parseAuthority(part.trim(), 53)
+    if (!parsed.ok) return parsed
+    if (isIP(parsed.value.host) === 0)
+      return fail(`${parsed.value.host} is a name; a resolver is asked by its IP address`)
+    upstreams.push(parsed.value)
+  }
+  return ok(upstreams)
+}
+
+/** `500ms`, `45s`, `2m`, `1h` in milliseconds. */
+export function parseDuration(text: string): Result<number, string> {
+  const match = /^(\d{1,9})(ms|s|m|h)$/.exec(text)
+  if (match === null)
+    return fail(`${JSON.stringify(text)} is no duration; write for example 500ms, 45s or 2m`)
+  return ok(
+    Number(match[1]) * { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 }[match[2] as 'ms' | 's' | 'm' | 'h'],
+  )
+}
+
+function systemResolvers(): Authority[] {
+  try {
+    return parseResolvConf(readFileSync('/etc/resolv.conf', 'utf8'))
+  } catch {
+    return []
+  }
+}
+
+/** The address we are bound to, else the first that others could reach us at. */
+function ownAddress(bind: string | undefined): string {
+  const bound = parseAuthority(bind ?? '')
+  if (bound.ok && isIPv4(bound.value.host) && bound.value.host !== '0.0.0.0') return bound.value.host
+  const all = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? [])
+  return all.find(({ family, internal }) => family === 'IPv4' && !internal)?.address ?? '127.0.0.1'
+}

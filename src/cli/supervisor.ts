@@ -1,0 +1,46 @@
+import type { Command } from 'commander'
+import { createLogger } from '../lib/log.ts'
+import { prepareRunDirectory } from '../proxy/process/run-directory.ts'
+import { Supervisor } from '../proxy/process/supervisor.ts'
+import { ProxyAdmin } from './proxy-admin.ts'
+import { proxyChildCommand } from './proxy-child.ts'
+import { EXIT_USAGE, type ProxyConfig } from './proxy-options.ts'
+
+/** `isthmus supervisor gateway|sidecar …`: started by the launcher. */
+export function command(): Command {
+  return proxyChildCommand('supervisor', supervise)
+}
+
+async function supervise(config: ProxyConfig): Promise<void> {
+  // Sockets and files are ours alone from the first moment.
+  process.umask(0o077)
+  const logger = createLogger({ name: 'supervisor', level: config.logLevel, cluster: config.cluster })
+  const folder = prepareRunDirectory(config.runDirectory)
+  if (!folder.ok) {
+    logger.error(`--run-dir: ${folder.error}`)
+    process.exit(EXIT_USAGE)
+  }
+  const supervisor = new Supervisor({
+    node: config.node,
+    nameTable: config.kind === 'sidecar',
+    discovery: config.discovery,
+    certs: config.certs,
+    runDirectory: config.runDirectory,
+    logger,
+  })
+  const admin = new ProxyAdmin({ supervisor, config, logger })
+  // The launcher forwards what concerns us: a Ctrl-C goes to the whole process group.
+  process.on('SIGINT', () => {})
+  process.once('SIGTERM', async () => {
+    await Promise.all([admin.close(), supervisor.stop()])
+    process.exit(0)
+  })
+  try {
+    await supervisor.start()
+  } catch (error) {
+    // Another supervisor has our sockets, perhaps one that is about to end: the launcher tries again.
+    logger.error(`--run-dir: ${(error as Error).message}`)
+    process.exit(1)
+  }
+  logger.info(await admin.start(), 'ready')
+}

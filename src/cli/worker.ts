@@ -1,0 +1,32 @@
+import type { Command } from 'commander'
+import { createLogger } from '../lib/log.ts'
+import { Worker } from '../proxy/process/worker.ts'
+import { proxyChildCommand } from './proxy-child.ts'
+import type { ProxyConfig } from './proxy-options.ts'
+
+/** `isthmus worker gateway|sidecar …`: started by the launcher. */
+export function command(): Command {
+  return proxyChildCommand('worker', work)
+}
+
+async function work(config: ProxyConfig): Promise<void> {
+  const logger = createLogger({ name: config.kind, level: config.logLevel, cluster: config.cluster })
+  const worker = new Worker({
+    name: config.kind,
+    runDirectory: config.runDirectory,
+    logger,
+    ...(config.names !== undefined && { nameServers: config.names }),
+  })
+  // Before the first listener there is nothing else that would keep the process alive.
+  setInterval(() => {}, 3_600_000)
+  process.on('SIGINT', () => {})
+  let asked = false
+  process.on('SIGTERM', async () => {
+    if (asked) process.exit(1)
+    asked = true
+    await worker.drain(config.drainMs)
+    await worker.stop()
+    process.exit(0)
+  })
+  worker.start()
+}

@@ -1,0 +1,309 @@
+import type { CredentialFiles, Identity } from '../identity/credential-files.ts'
+import { serverTlsOptions } from '../identity/tls.ts'
+import { SvidVerifier } from '../identity/verify-svid.ts'
+import { canonicalJson } from '../lib/canonical.ts'
+import { type Clock, systemClock } from '../lib/clock.ts'
+import type { Logger } from '../lib/log.ts'
+import { Readiness } from '../lib/readiness.ts'
+import { fail, ok, type Problem, type Result } from '../lib/result.ts'
+import { computeModel } from '../model/compute.ts'
+import type { Model, ModelCondition } from '../model/types.ts'
+import type { ObjectStore } from '../objects/store.ts'
+import { refKey, refOf } from '../objects/types.ts'
+import type { DomainBundle } from '../resources/envoy.ts'
+import type { EntryConfig } from '../resources/service-entry.ts'
+import { ENTRY_NAMESPACE, MANAGED_BY, MANAGER } from '../resources/service-entry-export.ts'
+import { entryOf } from '../resources/service-entry-manifest.ts'
+import { GRPC, type Refusal } from '../xds/grpc.ts'
+import { type Listening, XdsServer } from '../xds/server.ts'
+import type { ViewSource } from '../xds/snapshot-cache.ts'
+import type { NodeInfo, Snapshot, StreamPeer } from '../xds/types.ts'
+import { authorize } from './authorize.ts'
+import { Coalescer } from './coalescer.ts'
+import { Peers } from './peers.ts'
+import { agreementConditions, type Claim, discoveryStatus, readClaim } from './status.ts'
+import { type Trust, TrustKeeper } from './trust.ts'
+import { Views } from './views.ts'
+
+/** How long changes of objects are gathered after the first of a burst, milliseconds. */
+const WINDOW_MS = 50
+
+export interface DiscoveryOptions {
+  readonly cluster: string
+  readonly store: ObjectStore
+  /** Of `/ns/isthmus-system/sa/isthmus-discovery`; its trust domain is this cluster's. */
+  readonly credentials: Pick<CredentialFiles, 'current' | 'onChange' | 'problems'>
+  /** ADS over mutual TLS. */
+  readonly ads: { readonly host: string; readonly port: number }
+  /** ADS in clear, loopback only. */
+  readonly adsPlain?: { readonly host: string; readonly port: number } | undefined
+  readonly logger: Logger
+  readonly clock?: Clock
+}
+
+/** What is in force, as one consistent whole. */
+interface State {
+  readonly identity: Identity
+  readonly model: Model
+  readonly trust: Trust
+  readonly bundles: readonly DomainBundle[]
+}
+
+/** The discovery server of one cluster: objects in, ADS out; and the client of its peers' exports. */
+export class Discovery {
+  /** `objects`, `credential`, `ads`: streams are refused with UNAVAILABLE until all are there. */
+  readonly readiness = new Readiness()
+  readonly #options: DiscoveryOptions
+  readonly #clock: Clock
+  readonly #logger: Logger
+  readonly #server: XdsServer
+  readonly #recompute: Coalescer
+  readonly #peers: Peers
+  readonly #trust = new TrustKeeper()
+  readonly #verifier = new SvidVerifier()
+  readonly #listeners = new Set<() => void>()
+  readonly #ends: (() => void)[] = []
+  /** What peers' nodes claimed about calling us, by cluster. */
+  readonly #claims = new Map<string, Claim>()
+  #views: Views | undefined
+  #state: State | undefined
+  #tlsEpoch = ''
+  #authEpoch = ''
+  #secure: Promise<void> | undefined
+  #addresses: { ads?: Listening; adsPlain?: Listening } = {}
+  #computed = 0
+
+  constructor(options: DiscoveryOptions) {
+    this.#options = options
+    this.#clock = options.clock ?? systemClock
+    this.#logger = options.logger
+    for (const task of ['objects', 'credential', 'ads']) this.readiness.pending(task)
+    this.#server = new XdsServer({
+      authorize: (peer, node, typeUrl) => this.#authorize(peer, node, typeUrl),
+      ready: () => this.readiness.ready,
+      logger: this.#logger,
+      clock: this.#clock,
+    })
+    this.#recompute = new Coalescer(this.#clock, WINDOW_MS, () => this.#compute())
+    this.#peers = new Peers({
+      cluster: options.cluster,
+      credential: () => this.#options.credentials.current()?.credential,
+      written: () => this.#writtenEntries(),
+      onChange: () => this.#tell(),
+      logger: this.#logger,
+      clock: this.#clock,
+    })
+  }
+
+  /**
+   * Call it once the store is synced: what was not read yet would look deleted. Resolves when the listener in clear is open and
+   * the first model is computed; the one over TLS opens as soon as there is a credential (`readiness`). Rejects when an address
+   * is taken.
+   */
+  async start(): Promise<void> {
+    const { store, credentials, adsPlain } = this.#options
+    this.readiness.done('objects')
+    this.#ends.push(store.watch(() => this.#recompute.trigger()))
+    this.#ends.push(credentials.onChange(() => this.#recompute.trigger()))
+    if (adsPlain !== undefined) this.#addresses.adsPlain = await this.#server.listen(adsPlain)
+    this.#recompute.trigger()
+    await this.#secure
+  }
+
+  /** Ends every stream, cutting what is left after `graceMs` milliseconds. */
+  async stop(graceMs = 1_000): Promise<void> {
+    for (const end of this.#ends.splice(0)) end()
+    this.#recompute.stop()
+    this.#peers.stop()
+    await this.#secure?.catch(() => {})
+    await this.#server.close(graceMs)
+  }
+
+  /** Where it listens; `ads` is undefined while there is no credential. */
+  get addresses(): { readonly ads?: Listening; readonly adsPlain?: Listening } {
+    return this.#addresses
+  }
+
+  get model(): Model | undefined {
+    return this.#state?.model
+  }
+
+  /** The ServiceEntries that this cluster should have; undefined before anything is known. */
+  desiredEntries(): readonly EntryConfig[] | undefined {
+    return this.#state === undefined ? undefined : this.#peers.desiredEntries()
+  }
+
+  /** Called after the model, a peer or a claim changed. Returns the function that ends it. */
+  onChange(callback: () => void): () => void {
+    this.#listeners.add(callback)
+    return () => this.#listeners.delete(callback)
+  }
+
+  problems(): readonly Problem[] {
+    const { store, credentials } = this.#options
+    return [
+      ...store.problems(),
+      ...credentials.problems(),
+      ...(this.#state?.trust.problems ?? []),
+      ...this.#peers.problems(),
+    ]
+  }
+
+  status() {
+    return discoveryStatus({
+      cluster: this.#options.cluster,
+      pending: this.readiness.list(),
+      ...this.#agreement(),
+      peers: this.#peers.status(),
+      problems: this.problems(),
+      clients: this.#server.clients(),
+    })
+  }
+
+  /** What the model made of each object, and where a peer's copy of them disagrees. */
+  conditions(): readonly ModelCondition[] {
+    return [...(this.#state?.model.conditions ?? []), ...agreementConditions(this.#agreement())]
+  }
+
+  clients() {
+    return this.#server.clients()
+  }
+
+  /** Counters for metrics. */
+  get counters(): { readonly models: number; readonly views: number } {
+    return { models: this.#computed, views: this.#views?.size ?? 0 }
+  }
+
+  /** What each view serves now. */
+  dump(): ReadonlyMap<string, Snapshot> {
+    return this.#views?.dump() ?? new Map()
+  }
+
+  #compute(): void {
+    const identity = this.#options.credentials.current()
+    if (identity === undefined) return
+    try {
+      this.#install(identity)
+    } catch (error) {
+      this.#logger.error({ err: error }, 'BUG: the model could not be computed; the last one stays in force')
+      return
+    }
+    this.readiness.done('credential')
+    this.#tell()
+  }
+
+  #install(identity: Identity): void {
+    const { cluster, store } = this.#options
+    const { trustDomain } = identity.credential.id
+    const model = computeModel({ cluster, trustDomain, list: (kind) => store.list(kind) })
+    const trust = this.#trust.collect(identity, model.peers)
+    const bundles = trust.bundles.trustDomains.map((name) => ({
+      trustDomain: name,
+      pem: trust.bundles.get(name)?.pem ?? '',
+    }))
+    const renewed = this.#state !== undefined && this.#state.identity !== identity
+    this.#state = { identity, model, trust, bundles }
+    this.#computed++
+    if (this.#views === undefined) this.#views = new Views({ model, bundles }, this.#logger)
+    else this.#views.refresh({ model, bundles })
+    this.#secureListener(identity, trust)
+    this.#reauthorize(model, trust)
+    this.#peers.sync(model)
+    if (renewed) this.#peers.reconnect()
+  }
+
+  /** Opens the listener when there is the first credential, gives it the new one after that. */
+  #secureListener(identity: Identity, { bundles }: Trust): void {
+    const epoch = `${bundles.epoch} ${identity.credential.certificatePem}`
+    if (epoch === this.#tlsEpoch) return
+    this.#tlsEpoch = epoch
+    const tls = serverTlsOptions(identity.credential, bundles)
+    if (this.#secure !== undefined) {
+      this.#server.setSecureContext(tls)
+      return
+    }
+    this.#secure = this.#server.listen({ ...this.#options.ads, tls }).then((at) => {
+      this.#addresses = { ...this.#addresses, ads: at }
+      // Trust may have changed while the socket was being opened.
+      const { identity: now, trust } = this.#state ?? { identity, trust: { bundles } }
+      this.#server.setSecureContext(serverTlsOptions(now.credential, trust.bundles))
+      this.readiness.done('ads')
+      this.#tell()
+    })
+    this.#secure.catch((error) =>
+      this.#logger.error({ err: error, ads: this.#options.ads }, 'ADS cannot listen'),
+    )
+  }
+
+  /** Open streams are judged again when what they are judged by has changed. */
+  #reauthorize(model: Model, trust: Trust): void {
+    const epoch = canonicalJson([
+      trust.bundles.epoch,
+      model.gateways.map(({ namespace, name, spiffeIds }) => [namespace, name, spiffeIds]),
+      model.clusterByTrustDomain,
+      model.peers.map(({ cluster, trustDomain }) => [cluster, trustDomain]),
+    ])
+    if (epoch === this.#authEpoch) return
+    this.#authEpoch = epoch
+    this.#server.reauthorize()
+  }
+
+  #authorize(peer: StreamPeer, node: NodeInfo, typeUrl: string): Result<ViewSource, Refusal> {
+    const state = this.#state
+    const views = this.#views
+    if (state === undefined || views === undefined)
+      return fail({ code: GRPC.unavailable, message: 'not ready yet' })
+    const { model, trust } = state
+    let id: Parameters<typeof authorize>[1]
+    if (peer.certificate !== undefined) {
+      const svid = this.#verifier.verify(peer.certificate, trust.bundles, this.#clock.now())
+      if (!svid.ok) {
+        const message = `certificate refused (${svid.error.code}): ${svid.error.message}`
+        return fail({ code: GRPC.unauthenticated, message })
+      }
+      id = svid.value.id
+    }
+    const grant = authorize(model, id, node, typeUrl)
+    if (!grant.ok) return grant
+    if (grant.value.peer !== undefined) this.#heardFrom(grant.value.peer.id, node)
+    return ok(views.source(grant.value.view))
+  }
+
+  #agreement() {
+    return {
+      model: this.#state?.model,
+      disagreements: this.#peers.disagreements(),
+      claims: this.#claims,
+      objectOf: (cluster: string): string => {
+        const object = this.#options.store.list('Cluster').find(({ metadata }) => metadata.name === cluster)
+        return object === undefined ? `Cluster/${cluster}` : refKey(refOf(object))
+      },
+    }
+  }
+
+  #heardFrom(cluster: string, node: NodeInfo): void {
+    const claim = readClaim(node)
+    if (claim === undefined || canonicalJson(claim) === canonicalJson(this.#claims.get(cluster))) return
+    this.#claims.set(cluster, claim)
+    this.#tell()
+  }
+
+  #writtenEntries(): EntryConfig[] {
+    return this.#options.store
+      .list('ServiceEntry')
+      .filter(
+        ({ metadata }) => metadata.namespace === ENTRY_NAMESPACE && metadata.labels[MANAGED_BY] === MANAGER,
+      )
+      .map(entryOf)
+  }
+
+  #tell(): void {
+    for (const listener of [...this.#listeners]) {
+      try {
+        listener()
+      } catch (error) {
+        this.#logger.error({ err: error }, 'BUG: a listener to discovery threw')
+      }
+    }
+  }
+}

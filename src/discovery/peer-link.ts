@@ -1,0 +1,154 @@
+import type { Credential } from '../identity/credential.ts'
+import { serverIdentityError } from '../identity/tls.ts'
+import { TrustBundle, TrustBundles } from '../identity/trust-bundle.ts'
+import type { Clock } from '../lib/clock.ts'
+import type { Logger } from '../lib/log.ts'
+import { fail, ok, type Problem, problem, type Result } from '../lib/result.ts'
+import type { Decision, Peer } from '../model/types.ts'
+import { decodeEntry, type EntryConfig } from '../resources/service-entry.ts'
+import { acceptEntry, ENTRY_NAMESPACE, entryNames } from '../resources/service-entry-export.ts'
+import { type ClientState, XdsClient, type XdsUpdate } from '../xds/client.ts'
+import { type NodeInfo, TYPE } from '../xds/types.ts'
+import { discoveryId } from './authorize.ts'
+import type { ExportsIdentifier } from './views.ts'
+
+export interface PeerLinkOptions {
+  readonly peer: Peer
+  readonly credential: () => Credential | undefined
+  readonly node: () => NodeInfo
+  /** What it offered in an earlier run; in force until it is heard. By host. */
+  readonly seed: ReadonlyMap<string, EntryConfig>
+  readonly onChange: () => void
+  readonly logger: Logger
+  readonly clock: Clock
+}
+
+/**
+ * Our end of the subscription to one peer's exports. What it sent stays in force when it goes away; only what it deletes (a
+ * tombstone, or the difference it tells at the reconnect) goes.
+ */
+export class PeerLink {
+  readonly peer: Peer
+  readonly #options: PeerLinkOptions
+  readonly #client: XdsClient
+  readonly #bundles: TrustBundles
+  /** By resource name, as sent. */
+  readonly #entries = new Map<string, EntryConfig>()
+  #state: ClientState
+  #heard = false
+  #says: Decision | undefined
+
+  static open(options: PeerLinkOptions): Result<PeerLink> {
+    const { trustDomain, bundle, source } = options.peer
+    const parsed = TrustBundle.parse(trustDomain, bundle, source)
+    return parsed.ok ? ok(new PeerLink(options, new TrustBundles([parsed.value]))) : fail(parsed.error)
+  }
+
+  private constructor(options: PeerLinkOptions, bundles: TrustBundles) {
+    this.peer = options.peer
+    this.#options = options
+    this.#bundles = bundles
+    const names = entryNames([...options.seed.keys()])
+    for (const [host, entry] of options.seed)
+      this.#entries.set(`${ENTRY_NAMESPACE}/${names.get(host)}`, entry)
+    // Claimed with no version: the peer sends them all again, and says which of them are gone.
+    const versions = new Map([...this.#entries.keys()].map((name) => [name, '']))
+    this.#client = new XdsClient({
+      target: { address: options.peer.adsAddress, tls: () => this.#tls() },
+      node: options.node,
+      initialVersions: new Map([[TYPE.serviceEntry, versions]]),
+      onUpdate: (_typeUrl, update) => this.#update(update),
+      onState: (state) => {
+        const changed = this.#state.phase !== state.phase
+        this.#state = state
+        if (changed) options.onChange()
+      },
+      logger: options.logger,
+      clock: options.clock,
+    })
+    this.#state = this.#client.state
+    this.#client.subscribe(TYPE.serviceEntry, '*')
+  }
+
+  start(): void {
+    this.#client.start()
+  }
+
+  stop(): void {
+    this.#client.stop()
+  }
+
+  /** Opens the stream anew: with a new certificate, or because what our node says has changed. */
+  reconnect(): void {
+    this.#client.reconnect()
+  }
+
+  get connected(): boolean {
+    return this.#state.phase === 'connected'
+  }
+
+  /** What it offered is in force although it cannot be heard now. */
+  get stale(): boolean {
+    return this.#entries.size > 0 && !(this.connected && this.#heard)
+  }
+
+  get lastError(): string {
+    return this.#state.lastError
+  }
+
+  /** Whether the peer lets our network call; undefined before it spoke. */
+  get says(): Decision | undefined {
+    return this.#says
+  }
+
+  /** What is in force, by host, as our own objects place it: `network` is that of the peer's Cluster here. */
+  offers(network: string): Map<string, EntryConfig> {
+    const offers = new Map<string, EntryConfig>()
+    for (const entry of this.#entries.values()) {
+      const accepted = acceptEntry(entry, { ...this.peer, network })
+      const host = accepted.ok ? accepted.value.hosts[0] : undefined
+      if (accepted.ok && host !== undefined && !offers.has(host)) offers.set(host, accepted.value)
+    }
+    return offers
+  }
+
+  #update({ upserted, removed, identifier }: XdsUpdate): readonly Problem[] {
+    const problems: Problem[] = []
+    for (const name of removed) this.#entries.delete(name)
+    for (const resource of upserted) {
+      const decoded = decodeEntry(resource)
+      const accepted = decoded.ok ? acceptEntry(decoded.value, { ...this.peer, network: '' }) : decoded
+      if (!accepted.ok) problems.push(problem(resource.name, accepted.error.field, accepted.error.message))
+      else if (decoded.ok) this.#entries.set(resource.name, decoded.value)
+    }
+    this.#heard = true
+    this.#says = readIdentifier(identifier) ?? this.#says
+    this.#options.onChange()
+    return problems
+  }
+
+  #tls() {
+    const credential = this.#options.credential()
+    if (credential === undefined) return undefined
+    const { certificatePem, privateKeyPem } = credential
+    const expected = [discoveryId(this.peer.trustDomain)]
+    return {
+      certificatePem,
+      privateKeyPem,
+      caPem: this.#bundles.pooledPem(),
+      verifyPeer: (der: Uint8Array) =>
+        serverIdentityError(der, this.#bundles, this.#options.clock.now(), expected),
+    }
+  }
+}
+
+function readIdentifier(text: string): Decision | undefined {
+  try {
+    const value = JSON.parse(text) as Partial<ExportsIdentifier> | null
+    if (typeof value?.allowed !== 'boolean') return undefined
+    return { allowed: value.allowed, reason: String(value.reason ?? '') }
+  } catch {
+    // Another product, or an older version: it says nothing of this.
+    return undefined
+  }
+}

@@ -1,0 +1,180 @@
+import type { Credential } from '../identity/credential.ts'
+import type { Clock } from '../lib/clock.ts'
+import type { Logger } from '../lib/log.ts'
+import { formatProblem, type Problem } from '../lib/result.ts'
+import { disagreement } from '../model/export-of.ts'
+import type { Decision, Model, Peer } from '../model/types.ts'
+import type { EntryConfig } from '../resources/service-entry.ts'
+import { mergeOffers, offersOf } from '../resources/service-entry-merge.ts'
+import type { NodeInfo } from '../xds/types.ts'
+import { DISCOVERY_ACCOUNT, DISCOVERY_NAMESPACE } from './authorize.ts'
+import { PeerLink } from './peer-link.ts'
+
+/** Node metadata in which a peer tells the other what its own copy of the objects says. */
+export const REACHABLE_CLAIM = 'ISTHMUS_REACHABLE'
+export const REASON_CLAIM = 'ISTHMUS_REACHABLE_REASON'
+
+export interface PeersOptions {
+  readonly cluster: string
+  readonly credential: () => Credential | undefined
+  /** Entries that earlier runs wrote, in the store. */
+  readonly written: () => readonly EntryConfig[]
+  readonly onChange: () => void
+  readonly logger: Logger
+  readonly clock: Clock
+}
+
+/** One peer in `/status`. */
+export interface PeerStatus {
+  readonly cluster: string
+  readonly trustDomain: string
+  readonly adsAddress: string
+  readonly connected: boolean
+  /** How many hosts it offers us. */
+  readonly entries: number
+  /** Its offers are in force although it cannot be heard. */
+  readonly stale: boolean
+  /** May we call it? Both copies must say so. */
+  readonly allowed: boolean
+  readonly reason: string
+  readonly error: string
+}
+
+/** The subscriptions to all peers, and what follows from them: the ServiceEntries this cluster should have. */
+export class Peers {
+  readonly #options: PeersOptions
+  readonly #links = new Map<string, PeerLink>()
+  readonly #problems = new Map<string, Problem>()
+  /** What each link's node said when it was opened, to notice when that changes. */
+  readonly #told = new Map<string, boolean>()
+  #model: Model | undefined
+
+  constructor(options: PeersOptions) {
+    this.#options = options
+  }
+
+  /** Opens, replaces and closes links as the model's peers say. */
+  sync(model: Model): void {
+    this.#model = model
+    const wanted = new Map(
+      model.peers.filter(({ adsAddress }) => adsAddress !== '').map((peer) => [peer.cluster, peer]),
+    )
+    for (const [cluster, link] of this.#links) {
+      if (wanted.has(cluster)) continue
+      link.stop()
+      this.#links.delete(cluster)
+    }
+    this.#problems.clear()
+    for (const [cluster, peer] of wanted) {
+      const says = this.#ownDecision(peer.cluster).allowed
+      const link = this.#links.get(cluster)
+      if (link === undefined || !samePeer(peer, link.peer)) this.#open(peer, link)
+      else if (this.#told.get(cluster) !== says) link.reconnect()
+      this.#told.set(cluster, says)
+    }
+  }
+
+  /** All streams anew, with the credential of now. */
+  reconnect(): void {
+    for (const link of this.#links.values()) link.reconnect()
+  }
+
+  stop(): void {
+    for (const link of this.#links.values()) link.stop()
+    this.#links.clear()
+  }
+
+  /** What this cluster should import: the offers of every peer that our own copy of the objects lets us call. */
+  desiredEntries(): EntryConfig[] {
+    const offers = new Map<string, ReadonlyMap<string, EntryConfig>>()
+    for (const [cluster, link] of this.#links) {
+      if (!this.#ownDecision(cluster).allowed) continue
+      offers.set(cluster, link.offers(this.#model?.clusters.get(cluster)?.network ?? ''))
+    }
+    return mergeOffers(offers)
+  }
+
+  problems(): readonly Problem[] {
+    return [...this.#problems.values()]
+  }
+
+  /** Where a peer's copy of the objects and ours say different things about us calling it: cluster → one sentence. */
+  disagreements(): ReadonlyMap<string, string> {
+    const found = new Map<string, string>()
+    for (const [cluster, link] of this.#links) {
+      const text = disagreement(this.#ownDecision(cluster), link.says)
+      if (text !== undefined) found.set(cluster, text)
+    }
+    return found
+  }
+
+  status(): PeerStatus[] {
+    return (this.#model?.peers ?? []).map((peer) => {
+      const { cluster, trustDomain, adsAddress } = peer
+      const link = this.#links.get(cluster)
+      const own = this.#ownDecision(cluster)
+      const decision = own.allowed && link?.says !== undefined ? link.says : own
+      const broken = this.#problems.get(cluster)
+      return {
+        cluster,
+        trustDomain,
+        adsAddress,
+        connected: link?.connected ?? false,
+        entries: link?.offers('').size ?? 0,
+        stale: link?.stale ?? false,
+        ...decision,
+        error:
+          broken === undefined ? (link?.connected === false ? link.lastError : '') : formatProblem(broken),
+      }
+    })
+  }
+
+  /** A peer that cannot be opened as it is now (a broken bundle) stays as it was. */
+  #open(peer: Peer, before: PeerLink | undefined): void {
+    const opened = PeerLink.open({
+      peer,
+      credential: this.#options.credential,
+      node: () => this.#node(peer.cluster),
+      seed: before?.offers('') ?? offersOf(this.#options.written(), peer),
+      onChange: this.#options.onChange,
+      logger: this.#options.logger.child({ peer: peer.cluster }),
+      clock: this.#options.clock,
+    })
+    if (!opened.ok) {
+      this.#problems.set(peer.cluster, opened.error)
+      return
+    }
+    before?.stop()
+    this.#links.set(peer.cluster, opened.value)
+    opened.value.start()
+  }
+
+  /** May we call that cluster, says our own copy of the objects. */
+  #ownDecision(cluster: string): Decision {
+    const model = this.#model
+    const info = model?.clusters.get(cluster)
+    if (model === undefined || info === undefined)
+      return { allowed: false, reason: `cluster ${cluster} is not known` }
+    return model.reachable(model.self.network, info.network)
+  }
+
+  #node(peer: string): NodeInfo {
+    const { allowed, reason } = this.#ownDecision(peer)
+    return {
+      id: `discovery~~${DISCOVERY_ACCOUNT}.${DISCOVERY_NAMESPACE}~${DISCOVERY_NAMESPACE}.svc.cluster.local`,
+      cluster: this.#options.cluster,
+      metadata: {
+        CLUSTER_ID: this.#options.cluster,
+        NETWORK: this.#model?.self.network ?? '',
+        [REACHABLE_CLAIM]: String(allowed),
+        [REASON_CLAIM]: reason,
+      },
+      locality: this.#model?.self.locality ?? { region: '', zone: '' },
+      userAgentName: 'isthmus',
+    }
+  }
+}
+
+function samePeer(a: Peer, b: Peer): boolean {
+  return a.adsAddress === b.adsAddress && a.trustDomain === b.trustDomain && a.bundle === b.bundle
+}

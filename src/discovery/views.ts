@@ -1,0 +1,184 @@
+import type { Logger } from '../lib/log.ts'
+import { exportsFor } from '../model/export-of.ts'
+import type { ClusterInfo, Model } from '../model/types.ts'
+import { parseBindRange } from '../resources/bind-address.ts'
+import type { DomainBundle } from '../resources/envoy.ts'
+import { gatewayResources } from '../resources/gateway-resources.ts'
+import { encodeEntry } from '../resources/service-entry.ts'
+import { exportEntries } from '../resources/service-entry-export.ts'
+import { sidecarResources } from '../resources/sidecar-resources.ts'
+import { SnapshotBuilder } from '../resources/snapshot-builder.ts'
+import { type Changes, SnapshotCache, type ViewSource } from '../xds/snapshot-cache.ts'
+import { type Snapshot, TYPE } from '../xds/types.ts'
+
+interface ProxyView {
+  readonly secrets: boolean
+  /** Of an Envoy; empty for our own proxies. */
+  readonly credentialFile: string
+}
+
+/** What tells views apart: clients with equal keys share one computation and one encoding. */
+export type ViewKey =
+  | (ProxyView & {
+      readonly kind: 'gateway'
+      /** `namespace/name`. */
+      readonly gateway: string
+      readonly bind: { readonly address: string; readonly port: number }
+    })
+  | (ProxyView & { readonly kind: 'sidecar'; readonly bind: string; readonly hostNames: boolean })
+  | { readonly kind: 'exports'; readonly cluster: string }
+
+/** What views are computed from. */
+export interface ViewInputs {
+  readonly model: Model
+  readonly bundles: readonly DomainBundle[]
+}
+
+/** `control_plane.identifier` of what a peer gets: who answers, and whether he lets the peer's network call. */
+export interface ExportsIdentifier {
+  readonly cluster: string
+  readonly network: string
+  readonly allowed: boolean
+  readonly reason: string
+}
+
+/** The views somebody watches. Each is computed when its first client comes and dropped when its last one leaves. */
+export class Views {
+  readonly #live = new Map<string, LiveView>()
+  readonly #logger: Logger
+  #inputs: ViewInputs
+
+  constructor(inputs: ViewInputs, logger: Logger) {
+    this.#inputs = inputs
+    this.#logger = logger
+  }
+
+  get size(): number {
+    return this.#live.size
+  }
+
+  /** The view of that key, the same object as long as anybody watches it. */
+  source(key: ViewKey): ViewSource {
+    const name = JSON.stringify(key)
+    const known = this.#live.get(name)
+    if (known !== undefined) return known
+    const view: LiveView = new LiveView({
+      compute: (previous) => compute(key, this.#inputs, previous),
+      identifier: () => identifier(key, this.#inputs.model),
+      onUsed: () => this.#live.set(name, view),
+      onUnused: () => this.#live.delete(name),
+    })
+    this.#live.set(name, view)
+    return view
+  }
+
+  /** Computes every view anew. One that cannot be computed (a bug) keeps its last good content. */
+  refresh(inputs: ViewInputs): void {
+    this.#inputs = inputs
+    for (const [name, view] of this.#live) {
+      try {
+        if (view.watched) view.refresh()
+        else this.#live.delete(name)
+      } catch (error) {
+        this.#logger.error(
+          { err: error, view: name },
+          'BUG: a view could not be computed; its last content stays',
+        )
+      }
+    }
+  }
+
+  /** By key: what is served now. */
+  dump(): ReadonlyMap<string, Snapshot> {
+    return new Map([...this.#live].map(([name, view]) => [name, view.current()]))
+  }
+}
+
+interface LiveViewOptions {
+  readonly compute: (previous: SnapshotBuilder | undefined) => SnapshotBuilder
+  readonly identifier: () => string
+  readonly onUsed: () => void
+  readonly onUnused: () => void
+}
+
+class LiveView implements ViewSource {
+  readonly #options: LiveViewOptions
+  readonly #cache = new SnapshotCache()
+  #builder: SnapshotBuilder | undefined
+  #watchers = 0
+
+  constructor(options: LiveViewOptions) {
+    this.#options = options
+    this.refresh()
+  }
+
+  get watched(): boolean {
+    return this.#watchers > 0
+  }
+
+  current(): Snapshot {
+    return this.#cache.current()
+  }
+
+  identifier(): string {
+    return this.#options.identifier()
+  }
+
+  refresh(): void {
+    this.#builder = this.#options.compute(this.#builder)
+    this.#cache.set(this.#builder.snapshot())
+  }
+
+  watch(callback: (changes: Changes) => void): () => void {
+    const stop = this.#cache.watch(callback)
+    if (this.#watchers++ === 0) this.#options.onUsed()
+    let ended = false
+    return () => {
+      if (ended) return
+      ended = true
+      stop()
+      if (--this.#watchers === 0) this.#options.onUnused()
+    }
+  }
+}
+
+function compute(
+  key: ViewKey,
+  { model, bundles }: ViewInputs,
+  previous: SnapshotBuilder | undefined,
+): SnapshotBuilder {
+  if (key.kind === 'exports') return exportsView(model, model.clusters.get(key.cluster), previous)
+  if (key.kind === 'gateway') {
+    const gateway = model.gateways.find((each) => `${each.namespace}/${each.name}` === key.gateway)
+    return gatewayResources(model, gateway, { ...key, bundles }, previous)
+  }
+  const bind = parseBindRange(key.bind)
+  if (!bind.ok) throw new Error(`bind range was not checked: ${bind.error}`)
+  return sidecarResources(model, { ...key, bind: bind.value, bundles }, previous)
+}
+
+function exportsView(
+  model: Model,
+  peer: ClusterInfo | undefined,
+  previous: SnapshotBuilder | undefined,
+): SnapshotBuilder {
+  const builder = new SnapshotBuilder(previous)
+  builder.type(TYPE.serviceEntry)
+  if (peer === undefined) return builder
+  for (const entry of exportEntries(exportsFor(model, peer).services, model.gateways, model.self)) {
+    builder.add(TYPE.serviceEntry, `${entry.namespace}/${entry.name}`, entry, () => encodeEntry(entry))
+  }
+  return builder
+}
+
+function identifier(key: ViewKey, model: Model): string {
+  const { id: cluster, network } = model.self
+  if (key.kind !== 'exports') return JSON.stringify({ cluster })
+  const peer = model.clusters.get(key.cluster)
+  const decision =
+    peer === undefined
+      ? { allowed: false, reason: `cluster ${key.cluster} is no peer any more` }
+      : model.reachable(peer.network, network)
+  const full: ExportsIdentifier = { cluster, network, allowed: decision.allowed, reason: decision.reason }
+  return JSON.stringify(full)
+}

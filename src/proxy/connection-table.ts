@@ -1,0 +1,122 @@
+import type { Clock } from '../lib/clock.ts'
+import type { Logger } from '../lib/log.ts'
+import type { AccessLogEntry, Ending, ResponseFlag } from './access-log.ts'
+import { Connection, type ConnectionInit, type ConnectionState } from './connection.ts'
+
+export interface Counters {
+  readonly accepted: number
+  readonly ended: number
+  /** Ended connections by their flag. */
+  readonly byFlag: Readonly<Partial<Record<ResponseFlag, number>>>
+  /** Payload bytes of ended connections. */
+  readonly bytesIn: number
+  readonly bytesOut: number
+}
+
+export interface ConnectionTableOptions {
+  readonly clock: Clock
+  readonly logger: Logger
+  readonly capacity: number
+  readonly accessLog: (entry: AccessLogEntry) => void
+}
+
+/** All connections of one engine, and what became of those that ended. */
+export class ConnectionTable {
+  readonly #options: ConnectionTableOptions
+  readonly #connections = new Set<Connection>()
+  readonly #whenEmpty = new Set<() => void>()
+  readonly #byFlag: Partial<Record<ResponseFlag, number>> = {}
+  #accepted = 0
+  #ended = 0
+  #bytesIn = 0
+  #bytesOut = 0
+
+  constructor(options: ConnectionTableOptions) {
+    this.#options = options
+  }
+
+  get connections(): ReadonlySet<Connection> {
+    return this.#connections
+  }
+
+  get counters(): Counters {
+    const [accepted, ended, bytesIn, bytesOut] = [this.#accepted, this.#ended, this.#bytesIn, this.#bytesOut]
+    return { accepted, ended, byFlag: { ...this.#byFlag }, bytesIn, bytesOut }
+  }
+
+  /** A new connection. Over the capacity there is none, but a line in the log all the same. */
+  admit(init: Omit<ConnectionInit, 'clock' | 'onEnd'>, state: ConnectionState): Connection | undefined {
+    const { clock, capacity } = this.#options
+    const connection = new Connection(
+      { ...init, clock, onEnd: (ended, entry) => this.#onEnd(ended, entry) },
+      state,
+    )
+    this.#accepted += 1
+    this.#connections.add(connection)
+    if (this.#connections.size <= capacity) return connection
+    connection.end({ flag: 'UO', reason: `more than ${capacity} connections` }, 'leave')
+    return undefined
+  }
+
+  guard(connection: Connection, run: () => void): void {
+    try {
+      run()
+    } catch (error) {
+      this.#options.logger.error(
+        { err: error, listener: connection.listener },
+        'BUG: a callback of a connection threw',
+      )
+      connection.end({ flag: 'BUG', reason: error instanceof Error ? error.message : String(error) }, 'reset')
+    }
+  }
+
+  /** Cuts those that match and are still there after `ms`. */
+  drainWhere(matches: (connection: Connection) => boolean, ms: number, why: string): void {
+    const leaving = [...this.#connections].filter(matches)
+    if (leaving.length === 0) return
+    this.#options.clock.after(ms, () => {
+      for (const connection of leaving) {
+        if (matches(connection)) connection.end({ flag: 'DRAIN', reason: `${why} ${ms} ms ago` }, 'reset')
+      }
+    })
+  }
+
+  /** Resolves when there is none, or after `ms`. */
+  whenEmpty(ms: number, clock: Clock): Promise<void> {
+    if (this.#connections.size === 0 || ms <= 0) return Promise.resolve()
+    return new Promise((resolve) => {
+      const done = () => {
+        cancel()
+        this.#whenEmpty.delete(done)
+        resolve()
+      }
+      const cancel = clock.after(ms, done)
+      this.#whenEmpty.add(done)
+    })
+  }
+
+  /** Ends all of them; how many, by upstream. */
+  endAll(ending: Ending): Record<string, number> {
+    const cut: Record<string, number> = {}
+    for (const connection of [...this.#connections]) {
+      const name = connection.facts.upstream || connection.listener
+      cut[name] = (cut[name] ?? 0) + 1
+      connection.end(ending, 'reset')
+    }
+    return cut
+  }
+
+  #onEnd(connection: Connection, entry: AccessLogEntry): void {
+    this.#connections.delete(connection)
+    this.#ended += 1
+    this.#byFlag[entry.flag] = (this.#byFlag[entry.flag] ?? 0) + 1
+    this.#bytesIn += entry.bytesIn
+    this.#bytesOut += entry.bytesOut
+    try {
+      this.#options.accessLog(entry)
+    } catch (error) {
+      this.#options.logger.error({ err: error }, 'BUG: the access log threw')
+    }
+    if (this.#connections.size === 0) for (const done of [...this.#whenEmpty]) done()
+  }
+}

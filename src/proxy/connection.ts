@@ -1,0 +1,198 @@
+import type { Socket } from 'node:net'
+import type { VerifiedSvid } from '../identity/verify-svid.ts'
+import type { Clock } from '../lib/clock.ts'
+import type { ListenerConfig } from '../resources/accept-types.ts'
+import type { AccessLogEntry, Ending } from './access-log.ts'
+import { lingeringClose } from './linger.ts'
+import { type Pump, type PumpEnd, reset } from './pump.ts'
+import type { Caller } from './rbac.ts'
+import { parseUpstreamName } from './upstream-name.ts'
+
+/** Where a connection is in its life. It only moves downwards, and ends once. */
+export type ConnectionState =
+  /** Its ClientHello is not whole yet. */
+  | { readonly phase: 'hello' }
+  /** It waits for its turn, or is in its TLS handshake. */
+  | { readonly phase: 'handshake' }
+  /** The caller is known and allowed; the upstream is being connected. */
+  | { readonly phase: 'connecting' }
+  /** Bytes flow. */
+  | { readonly phase: 'open'; readonly pump: Pump }
+  | { readonly phase: 'ended'; readonly ending: Ending }
+
+/** Who is calling, with what is needed to judge him again later. */
+export interface Peer {
+  readonly caller: Caller
+  readonly leaf: Uint8Array
+  readonly svid: VerifiedSvid
+}
+
+export interface ConnectionInit {
+  readonly listener: string
+  readonly service: ListenerConfig['service']
+  readonly remoteAddress: string
+  readonly clock: Clock
+  readonly onEnd: (connection: Connection, entry: AccessLogEntry) => void
+}
+
+/** How to part: in order, with a reset so that nobody takes a cut stream for a whole one, or not at all (it is gone already). */
+export type Parting = 'close' | 'reset' | 'leave'
+
+type Facts = Pick<
+  AccessLogEntry,
+  'upstream' | 'sni' | 'alpn' | 'tlsVersion' | 'rule' | 'endpoint' | 'connectMs' | 'handshakeMs'
+>
+
+/** One downstream connection from accept to its access log line. */
+export class Connection {
+  readonly listener: string
+  readonly startedMs: number
+  /** Undefined while an in-process client (SOCKS, CONNECT) waits for its upstream. */
+  downstream: PumpEnd | undefined
+  /** The filter chain that serves it. */
+  chain = ''
+  peer: Peer | undefined
+  /** Bytes that an in-process client sent before it was spliced. */
+  headBytes = 0
+  readonly #init: ConnectionInit
+  readonly #cleanups: (() => void)[] = []
+  readonly #facts: { -readonly [K in keyof Facts]: Facts[K] } = {
+    upstream: '',
+    sni: '',
+    alpn: '',
+    tlsVersion: '',
+    rule: '',
+    endpoint: '',
+    connectMs: -1,
+    handshakeMs: -1,
+  }
+  #state: ConnectionState
+  #cancelDeadline: (() => void) | undefined
+
+  constructor(init: ConnectionInit, state: ConnectionState) {
+    this.#init = init
+    this.listener = init.listener
+    this.startedMs = init.clock.now()
+    this.#state = state
+  }
+
+  get state(): ConnectionState {
+    return this.#state
+  }
+
+  get ended(): boolean {
+    return this.#state.phase === 'ended'
+  }
+
+  get facts(): Readonly<Facts> {
+    return this.#facts
+  }
+
+  get elapsedMs(): number {
+    return this.#init.clock.now() - this.startedMs
+  }
+
+  note(facts: Partial<Facts>): void {
+    Object.assign(this.#facts, facts)
+  }
+
+  /** The next phase. The deadline of the last one no longer counts. */
+  advance(state: Exclude<ConnectionState, { phase: 'ended' }>): void {
+    if (this.ended) return
+    this.#state = state
+    this.#cancelDeadline?.()
+    this.#cancelDeadline = undefined
+  }
+
+  /** Ends the connection with `ending` unless the next phase comes first. */
+  deadline(ms: number, ending: Ending, parting: Parting = 'close'): void {
+    this.#cancelDeadline?.()
+    this.#cancelDeadline = this.#init.clock.after(ms, () => this.end(ending, parting))
+  }
+
+  /** Ends the connection with `ending` at some time, whatever the phase. */
+  limit(ms: number, ending: Ending): void {
+    // A longer timer would overflow and go off at once; nothing lives that long.
+    if (ms < 2 ** 31) this.onEnd(this.#init.clock.after(ms, () => this.end(ending, 'reset')))
+  }
+
+  /** Runs when the connection ends; at once where it has. */
+  onEnd(cleanup: () => void): void {
+    if (this.ended) cleanup()
+    else this.#cleanups.push(cleanup)
+  }
+
+  /** Watches a downstream socket until it belongs to somebody who does. */
+  watch(raw: Socket): void {
+    raw.on('error', (error: NodeJS.ErrnoException) => {
+      // The pump watches for itself, and resets the other side.
+      if (this.#state.phase === 'open') return
+      this.end(
+        { flag: 'DC', reason: `the client broke the connection: ${error.code ?? error.message}` },
+        'leave',
+      )
+    })
+    raw.on('close', () => {
+      const { phase } = this.#state
+      // TLS says why it closed a socket only after it has closed it.
+      if (phase === 'handshake') setImmediate(() => this.#left(phase))
+      else if (phase !== 'open') this.#left(phase)
+    })
+  }
+
+  #left(phase: ConnectionState['phase']): void {
+    this.end({ flag: 'DC', reason: `the client left while ${DOING[phase]}` }, 'leave')
+  }
+
+  /** The one end: first call counts. Closes what is open, writes the log line. */
+  end(ending: Ending, parting: Parting, lastWords?: Buffer): void {
+    const before = this.#state
+    if (before.phase === 'ended') return
+    this.#state = { phase: 'ended', ending }
+    this.#cancelDeadline?.()
+    if (before.phase === 'open') {
+      if (parting !== 'leave') before.pump.abort()
+    } else if (this.downstream !== undefined) {
+      if (parting === 'close') lingeringClose(this.downstream, this.#init.clock, lastWords)
+      if (parting === 'reset') reset(this.downstream)
+    }
+    for (const cleanup of this.#cleanups) cleanup()
+    this.#init.onEnd(this, this.#entry(ending, before))
+  }
+
+  #entry({ flag, reason }: Ending, before: ConnectionState): AccessLogEntry {
+    const { listener, service, remoteAddress } = this.#init
+    const named = parseUpstreamName(this.#facts.upstream || this.#facts.sni)
+    const pump = before.phase === 'open' ? before.pump : undefined
+    return {
+      time: new Date(this.startedMs).toISOString(),
+      listener,
+      upstream: this.#facts.upstream,
+      host: service.host || named.host,
+      port: service.port || named.port,
+      subset: named.subset,
+      sni: this.#facts.sni,
+      remoteAddress,
+      peerId: this.peer?.svid.id.uri ?? '',
+      alpn: this.#facts.alpn,
+      tlsVersion: this.#facts.tlsVersion,
+      rule: this.#facts.rule,
+      endpoint: this.#facts.endpoint,
+      bytesIn: this.headBytes + (pump?.bytesIn ?? 0),
+      bytesOut: pump?.bytesOut ?? 0,
+      durationMs: this.elapsedMs,
+      connectMs: this.#facts.connectMs,
+      handshakeMs: this.#facts.handshakeMs,
+      flag,
+      reason,
+    }
+  }
+}
+
+const DOING: Readonly<Record<ConnectionState['phase'], string>> = {
+  hello: 'its ClientHello was awaited',
+  handshake: 'in its handshake',
+  connecting: 'the upstream was being connected',
+  open: 'open',
+  ended: 'ended',
+}

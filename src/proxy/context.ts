@@ -1,0 +1,53 @@
+import type { SvidVerifier } from '../identity/verify-svid.ts'
+import type { Clock } from '../lib/clock.ts'
+import type { Logger } from '../lib/log.ts'
+import type { HandshakeAdmission } from './admission.ts'
+import type { HelloLimits } from './client-hello.ts'
+import type { Connection, ConnectionInit, ConnectionState } from './connection.ts'
+import type { Dialer } from './dial.ts'
+import type { SecretStore } from './secrets.ts'
+import type { Upstream } from './upstream.ts'
+
+export interface ProxyLimits {
+  /** Connections open or being opened at one time. */
+  readonly connections: number
+  /** TLS handshakes in flight, begun in one turn of the event loop, and waiting to begin. */
+  readonly handshakes: number
+  readonly handshakesPerTurn: number
+  readonly waitingHandshakes: number
+  readonly hello: HelloLimits
+  /** How long connections of a listener or upstream that was taken away may go on, milliseconds. */
+  readonly drainMs: number
+}
+
+export const DEFAULT_LIMITS: ProxyLimits = {
+  connections: 50_000,
+  handshakes: 1_024,
+  handshakesPerTurn: 8,
+  waitingHandshakes: 4_096,
+  hello: { messageBytes: 16_384, records: 64 },
+  drainMs: 45_000,
+}
+
+/** What the parts of one engine share. */
+export interface ProxyContext {
+  readonly clock: Clock
+  readonly logger: Logger
+  readonly limits: ProxyLimits
+  readonly reusePort: boolean
+  readonly secrets: SecretStore
+  readonly verifier: SvidVerifier
+  readonly dialer: Dialer
+  readonly admission: HandshakeAdmission
+  readonly upstreams: ReadonlyMap<string, Upstream>
+  readonly connections: ReadonlySet<Connection>
+  /** Registers a connection; undefined when there are too many. */
+  admit(init: Omit<ConnectionInit, 'clock' | 'onEnd'>, state: ConnectionState): Connection | undefined
+  /** Cuts the connections that match and are still there when the time for draining is over. */
+  drainWhere(matches: (connection: Connection) => boolean, why: string): void
+  /**
+   * Runs a callback of a connection: what it throws is a bug of ours, and ends this one connection with a log line, never the
+   * process.
+   */
+  guard(connection: Connection, run: () => void): void
+}

@@ -1,0 +1,348 @@
+import { SvidVerifier } from '../identity/verify-svid.ts'
+import { type Clock, systemClock } from '../lib/clock.ts'
+import type { Logger } from '../lib/log.ts'
+import { fail, type Problem, problem, type Result } from '../lib/result.ts'
+import { acceptEndpoints } from '../resources/accept-endpoints.ts'
+import { acceptListener } from '../resources/accept-listener.ts'
+import { listenerSecrets, upstreamSecrets } from '../resources/accept-references.ts'
+import { acceptSecret } from '../resources/accept-secret.ts'
+import type { EndpointsConfig, ListenerConfig, UpstreamConfig } from '../resources/accept-types.ts'
+import { acceptUpstream } from '../resources/accept-upstream.ts'
+import { TYPE, type XdsResource } from '../xds/types.ts'
+import type { AccessLogEntry, Ending } from './access-log.ts'
+import { HandshakeAdmission } from './admission.ts'
+import { ConnectionTable, type Counters } from './connection-table.ts'
+import { DEFAULT_LIMITS, type ProxyContext, type ProxyLimits } from './context.ts'
+import { Dialer } from './dial.ts'
+import { type Downstream, Listener, type ListenerStatus, type Session } from './listener.ts'
+import { type Resolve, systemResolve } from './resolver.ts'
+import { SecretStore } from './secrets.ts'
+import { Upstream, type UpstreamStatus } from './upstream.ts'
+
+export type { Downstream, Session }
+
+export interface EngineOptions {
+  /** Shown in the status: `gateway`, `sidecar`. */
+  readonly name: string
+  readonly logger: Logger
+  /** One call for each connection, when it has ended. */
+  readonly accessLog: (entry: AccessLogEntry) => void
+  readonly clock?: Clock
+  readonly limits?: Partial<ProxyLimits>
+  /** Several processes listen on the same addresses (SO_REUSEPORT). Default false. */
+  readonly reusePort?: boolean
+  readonly resolve?: Resolve
+  readonly random?: () => number
+}
+
+export interface SecretStatus {
+  readonly name: string
+  readonly kind: 'credential' | 'trust'
+  readonly version: string
+  /** SPIFFE id of a credential, trust domains of a validation context. */
+  readonly detail: string
+  /** ISO 8601; empty for trust. */
+  readonly notAfter: string
+}
+
+export interface EngineStatus {
+  readonly name: string
+  readonly listeners: readonly ListenerStatus[]
+  readonly upstreams: readonly UpstreamStatus[]
+  readonly secrets: readonly SecretStatus[]
+  readonly connections: { readonly open: number; readonly opening: number }
+  readonly counters: Counters
+  /** What is refused or cannot be put in force now. */
+  readonly problems: readonly Problem[]
+}
+
+export interface DrainReport {
+  /** Connections that ended by themselves while draining. */
+  readonly finished: number
+  /** Connections cut at the deadline, by upstream. */
+  readonly cut: Readonly<Record<string, number>>
+}
+
+/** The upstream that never exists: what `tcp_proxy` behind `sni_cluster` names. */
+const BLACK_HOLE = 'BlackHole'
+
+/**
+ * The data plane of one process: listeners, upstreams and secrets, configured by Envoy resources one at a time, each of which
+ * comes into force alone or is refused alone. What was good before stays in force.
+ */
+export class Engine {
+  readonly #name: string
+  readonly #context: ProxyContext
+  readonly #resolve: Resolve
+  readonly #random: () => number
+  readonly #table: ConnectionTable
+  readonly #listeners = new Map<string, Listener>()
+  readonly #upstreams = new Map<string, Upstream>()
+  readonly #endpoints = new Map<string, EndpointsConfig>()
+  /** Upstreams by the name of their endpoints, so that a change costs what it changes. */
+  readonly #usersOfEndpoints = new Map<string, Set<string>>()
+  readonly #secrets = new SecretStore()
+  /** Configurations whose secrets are not there yet; what was in force before still is. */
+  readonly #warmingListeners = new Map<string, ListenerConfig>()
+  readonly #warmingUpstreams = new Map<string, UpstreamConfig>()
+  /** By `type name`. */
+  readonly #refused = new Map<string, Problem>()
+  readonly #dialer: Dialer
+  #draining = false
+
+  constructor(options: EngineOptions) {
+    const { clock = systemClock, logger } = options
+    const limits = { ...DEFAULT_LIMITS, ...options.limits }
+    const verifier = new SvidVerifier()
+    this.#name = options.name
+    this.#resolve = options.resolve ?? systemResolve
+    this.#random = options.random ?? Math.random
+    this.#table = new ConnectionTable({
+      clock,
+      logger,
+      capacity: limits.connections,
+      accessLog: options.accessLog,
+    })
+    this.#dialer = new Dialer({ clock, secrets: this.#secrets, verifier })
+    this.#context = {
+      clock,
+      logger,
+      limits,
+      reusePort: options.reusePort ?? false,
+      secrets: this.#secrets,
+      verifier,
+      dialer: this.#dialer,
+      admission: new HandshakeAdmission({
+        inFlight: limits.handshakes,
+        perTurn: limits.handshakesPerTurn,
+        waiting: limits.waitingHandshakes,
+      }),
+      upstreams: this.#upstreams,
+      connections: this.#table.connections,
+      admit: (init, state) => this.#table.admit(init, state),
+      drainWhere: (matches, why) => this.#table.drainWhere(matches, limits.drainMs, why),
+      guard: (connection, run) => this.#table.guard(connection, run),
+    }
+  }
+
+  /**
+   * Takes resources of one type. Each is checked and put in force alone; the problems name those that were refused, of which
+   * the last good version stays in force. A listener's address is bound later: see `whenBound`.
+   */
+  update(typeUrl: string, upserted: readonly XdsResource[], removed: readonly string[]): readonly Problem[] {
+    const problems: Problem[] = []
+    // A listener that goes may leave its address to one that comes.
+    if (typeUrl === TYPE.listener) for (const name of removed) this.#remove(typeUrl, name)
+    for (const resource of upserted) {
+      const found = this.#upsert(typeUrl, resource)
+      const key = `${typeUrl} ${resource.name}`
+      if (found === undefined) this.#refused.delete(key)
+      else this.#refused.set(key, found)
+      if (found !== undefined) problems.push(found)
+    }
+    for (const name of removed) {
+      this.#refused.delete(`${typeUrl} ${name}`)
+      if (typeUrl !== TYPE.listener) this.#remove(typeUrl, name)
+    }
+    if (typeUrl === TYPE.secret) this.#secretsChanged()
+    return problems
+  }
+
+  /** Resolves when no listener is binding any more, with a problem for each whose address cannot be bound. */
+  async whenBound(): Promise<readonly Problem[]> {
+    await Promise.all([...this.#listeners.values()].map((listener) => listener.settled()))
+    return this.#bindProblems()
+  }
+
+  /**
+   * Connects as if a client had connected to `address:port`, which a listener of this engine must own. The ending says why not,
+   * in the words of the access log.
+   */
+  async open(address: string, port: number, downstream: Downstream): Promise<Result<Session, Ending>> {
+    if (this.#draining) return fail({ flag: 'DRAIN', reason: 'this proxy is draining' })
+    const listener = [...this.#listeners.values()].find((candidate) => candidate.answersAt(address, port))
+    if (listener === undefined)
+      return fail({ flag: 'NR', reason: `nothing listens on ${address}:${port} for ${downstream.host}` })
+    return listener.open(downstream)
+  }
+
+  status(): EngineStatus {
+    const connections = [...this.#table.connections]
+    const open = connections.filter(({ state }) => state.phase === 'open').length
+    const byName = (a: { readonly name: string }, b: { readonly name: string }) => (a.name < b.name ? -1 : 1)
+    return {
+      name: this.#name,
+      listeners: [...this.#listeners.values()].map((listener) => listener.status()).sort(byName),
+      upstreams: [...this.#upstreams.values()].map((upstream) => upstream.status()).sort(byName),
+      secrets: this.#secrets.list().map((secret): SecretStatus => {
+        const { name, kind, version } = secret
+        return secret.kind === 'credential'
+          ? {
+              name,
+              kind,
+              version,
+              detail: secret.credential.id.uri,
+              notAfter: new Date(secret.credential.notAfterMs).toISOString(),
+            }
+          : { name, kind, version, detail: secret.bundles.trustDomains.join(' '), notAfter: '' }
+      }),
+      connections: { open, opening: connections.length - open },
+      counters: this.#table.counters,
+      problems: [...this.#refused.values(), ...this.#bindProblems()],
+    }
+  }
+
+  /** Stops accepting; resolves when the last connection has ended, or cuts what is left at the deadline. */
+  async drain(deadlineMs: number): Promise<DrainReport> {
+    this.#draining = true
+    for (const listener of this.#listeners.values()) listener.close()
+    const before = this.#table.connections.size
+    await this.#table.whenEmpty(deadlineMs, this.#context.clock)
+    const cut = this.#table.endAll({
+      flag: 'DRAIN',
+      reason: `still open ${deadlineMs} ms after the drain began`,
+    })
+    return { finished: before - Object.values(cut).reduce((sum, count) => sum + count, 0), cut }
+  }
+
+  /** Ends everything now. */
+  async close(): Promise<void> {
+    await this.drain(0)
+    for (const upstream of this.#upstreams.values()) upstream.close()
+    this.#listeners.clear()
+    this.#upstreams.clear()
+  }
+
+  #upsert(typeUrl: string, resource: XdsResource): Problem | undefined {
+    switch (typeUrl) {
+      case TYPE.listener: {
+        const config = acceptListener(resource)
+        return config.ok ? this.#setListener(config.value) : config.error
+      }
+      case TYPE.cluster: {
+        const config = acceptUpstream(resource)
+        return config.ok ? this.#setUpstream(config.value) : config.error
+      }
+      case TYPE.endpoints: {
+        const config = acceptEndpoints(resource)
+        if (!config.ok) return config.error
+        this.#endpoints.set(resource.name, config.value)
+        for (const name of this.#usersOfEndpoints.get(resource.name) ?? [])
+          this.#upstreams.get(name)?.setEndpoints(config.value)
+        return undefined
+      }
+      case TYPE.secret: {
+        const secret = acceptSecret(resource)
+        if (!secret.ok) return secret.error
+        this.#secrets.set(secret.value)
+        return undefined
+      }
+      default:
+        // NDS and whatever else the stream carries is for other parts.
+        return undefined
+    }
+  }
+
+  #remove(typeUrl: string, name: string): void {
+    if (typeUrl === TYPE.listener) this.#removeListener(name)
+    if (typeUrl === TYPE.cluster) this.#removeUpstream(name)
+    // As in Envoy, endpoints and secrets leave with what refers to them; alone they stay as they were last.
+    if (typeUrl === TYPE.endpoints && !this.#usersOfEndpoints.has(name)) this.#endpoints.delete(name)
+    if (typeUrl === TYPE.secret && !this.#secretNeeded(name)) this.#secrets.delete(name)
+  }
+
+  #setListener(config: ListenerConfig): Problem | undefined {
+    const current = this.#listeners.get(config.name)
+    const warming = this.#secrets.missing(listenerSecrets(config)).length > 0
+    if (current === undefined) this.#listeners.set(config.name, new Listener(config, this.#context))
+    if (warming) {
+      this.#warmingListeners.set(config.name, config)
+      return undefined
+    }
+    this.#warmingListeners.delete(config.name)
+    if (current !== undefined && !sameAddress(current.config, config)) {
+      this.#removeListener(config.name)
+      this.#listeners.set(config.name, new Listener(config, this.#context))
+    }
+    return this.#draining ? undefined : this.#listeners.get(config.name)?.apply(config)
+  }
+
+  #removeListener(name: string): void {
+    const listener = this.#listeners.get(name)
+    if (listener === undefined) return
+    listener.close()
+    this.#listeners.delete(name)
+    this.#warmingListeners.delete(name)
+    this.#context.drainWhere(({ listener: owner }) => owner === name, `listener ${name} was removed`)
+  }
+
+  #setUpstream(config: UpstreamConfig): Problem | undefined {
+    if (config.name === BLACK_HOLE)
+      return problem(`Cluster ${BLACK_HOLE}`, 'name', 'expected another name: this one never exists')
+    const current = this.#upstreams.get(config.name)
+    // A first version is there at once and says what it waits for; a later one waits while the one before it serves.
+    if (current !== undefined && this.#secrets.missing(upstreamSecrets(config)).length > 0) {
+      this.#warmingUpstreams.set(config.name, config)
+      return undefined
+    }
+    this.#warmingUpstreams.delete(config.name)
+    const { clock, logger } = this.#context
+    const upstream =
+      current ?? new Upstream(config, { clock, logger, resolve: this.#resolve, random: this.#random })
+    if (current !== undefined) this.#unlinkEndpoints(current)
+    this.#upstreams.set(config.name, upstream)
+    const users = this.#usersOfEndpoints.get(config.endpointsName) ?? new Set()
+    this.#usersOfEndpoints.set(config.endpointsName, users.add(config.name))
+    if (current !== undefined) upstream.update(config)
+    const endpoints = this.#endpoints.get(config.endpointsName)
+    if (endpoints !== undefined) upstream.setEndpoints(endpoints)
+    return undefined
+  }
+
+  #removeUpstream(name: string): void {
+    const upstream = this.#upstreams.get(name)
+    if (upstream === undefined) return
+    upstream.close()
+    this.#unlinkEndpoints(upstream)
+    this.#upstreams.delete(name)
+    this.#warmingUpstreams.delete(name)
+    const gone = ({ facts }: { facts: { upstream: string } }) =>
+      facts.upstream === name && !this.#upstreams.has(name)
+    this.#context.drainWhere(gone, `upstream ${name} was removed`)
+  }
+
+  #secretsChanged(): void {
+    this.#dialer.forgetContexts()
+    for (const config of [...this.#warmingUpstreams.values()]) this.#setUpstream(config)
+    for (const config of [...this.#warmingListeners.values()]) this.#report(this.#setListener(config))
+    if (this.#draining) return
+    for (const listener of this.#listeners.values()) {
+      const complete = this.#secrets.missing(listenerSecrets(listener.config)).length === 0
+      if (complete) this.#report(listener.refreshSecrets())
+    }
+  }
+
+  #report(found: Problem | undefined): void {
+    if (found !== undefined) this.#context.logger.error({ problem: found }, 'a secret cannot be put in force')
+  }
+
+  #unlinkEndpoints({ name, config }: Upstream): void {
+    const users = this.#usersOfEndpoints.get(config.endpointsName)
+    users?.delete(name)
+    if (users?.size === 0) this.#usersOfEndpoints.delete(config.endpointsName)
+  }
+
+  #secretNeeded(name: string): boolean {
+    const listeners = [...this.#listeners.values()].flatMap(({ config }) => listenerSecrets(config))
+    const upstreams = [...this.#upstreams.values()].flatMap(({ config }) => upstreamSecrets(config))
+    return listeners.includes(name) || upstreams.includes(name)
+  }
+
+  #bindProblems(): Problem[] {
+    return [...this.#listeners.values()].flatMap((listener) => listener.problem ?? [])
+  }
+}
+
+function sameAddress({ address: a }: ListenerConfig, { address: b }: ListenerConfig): boolean {
+  return a.host === b.host && a.port === b.port
+}

@@ -1,0 +1,102 @@
+import type { Socket } from 'node:net'
+import { fail, ok, type Result } from '../lib/result.ts'
+import type { FilterChainConfig } from '../resources/accept-types.ts'
+import type { Ending } from './access-log.ts'
+import type { Connection } from './connection.ts'
+import type { ProxyContext } from './context.ts'
+import type { Dialled } from './dial.ts'
+import { Pump, type PumpEnd, type PumpOutcome, reset } from './pump.ts'
+
+/**
+ * Connects the upstream of a connection whose caller is known and allowed. The dialled socket belongs to the caller of this
+ * function, unless the connection has ended meanwhile.
+ */
+export async function connectUpstream(
+  context: ProxyContext,
+  connection: Connection,
+  chain: FilterChainConfig,
+  name: string,
+): Promise<Result<Dialled, Ending>> {
+  connection.note({ upstream: name })
+  connection.advance({ phase: 'connecting' })
+  const upstream = context.upstreams.get(name)
+  if (upstream === undefined) return fail({ flag: 'NR', reason: `no upstream is called ${name}` })
+  const beganMs = context.clock.now()
+  const dial = context.dialer.dial(upstream, chain.maxConnectAttempts)
+  connection.onEnd(() => dial.cancel())
+  const result = await dial.result
+  if (!result.ok) return result
+  if (connection.ended) {
+    result.value.raw.destroy()
+    return fail({ flag: 'DC', reason: 'the connection has ended' })
+  }
+  connection.note({ endpoint: result.value.endpoint.name, connectMs: context.clock.now() - beganMs })
+  return ok(result.value)
+}
+
+/** Lets bytes flow between downstream and upstream until either ends. `head` goes upstream first. */
+export function splice(
+  context: ProxyContext,
+  connection: Connection,
+  chain: FilterChainConfig,
+  downstream: PumpEnd,
+  upstream: Dialled,
+  head?: Buffer,
+): void {
+  connection.downstream = downstream
+  const pump = new Pump({
+    downstream,
+    upstream,
+    idleTimeoutMs: chain.idleTimeoutMs,
+    clock: context.clock,
+    onEnd: (outcome) => connection.end(endingOf(outcome, chain), 'leave'),
+  })
+  connection.advance({ phase: 'open', pump })
+  if (chain.maxDurationMs !== undefined) {
+    connection.limit(chain.maxDurationMs, { flag: 'DT', reason: `open for ${chain.maxDurationMs} ms` })
+  }
+  if (head !== undefined && head.length > 0) {
+    connection.headBytes = head.length
+    upstream.stream.write(head)
+  }
+  pump.start()
+}
+
+function endingOf(outcome: PumpOutcome, chain: FilterChainConfig): Ending {
+  switch (outcome.kind) {
+    case 'done':
+      return { flag: '-', reason: 'both sides ended' }
+    case 'idle':
+      return { flag: 'SI', reason: `no byte either way for ${chain.idleTimeoutMs} ms` }
+    case 'broken':
+      return outcome.side === 'downstream'
+        ? { flag: 'DC', reason: `the client broke the connection: ${outcome.detail}` }
+        : { flag: 'UC', reason: `the upstream broke the connection: ${outcome.detail}` }
+  }
+}
+
+/** The whole of it for a socket that is there already: connect, then pump; `refuse` says how to part when there is no upstream. */
+export async function forward(
+  context: ProxyContext,
+  connection: Connection,
+  chain: FilterChainConfig,
+  name: string,
+  downstream: PumpEnd,
+  refuse: (ending: Ending) => void,
+): Promise<void> {
+  const result = await connectUpstream(context, connection, chain, name)
+  context.guard(connection, () => {
+    if (connection.ended) {
+      if (result.ok) reset(result.value)
+    } else if (result.ok) {
+      splice(context, connection, chain, downstream, result.value)
+    } else {
+      refuse(result.error)
+    }
+  })
+}
+
+/** A TCP socket as both ends of itself. */
+export function plainEnd(raw: Socket): PumpEnd {
+  return { stream: raw, raw }
+}

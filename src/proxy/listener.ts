@@ -1,0 +1,318 @@
+import { type AddressInfo, createServer, type Server, type Socket } from 'node:net'
+import { Backoff } from '../lib/backoff.ts'
+import { fail, ok, type Problem, problem, type Result } from '../lib/result.ts'
+import { listenerSecrets } from '../resources/accept-references.ts'
+import type { FilterChainConfig, ListenerConfig } from '../resources/accept-types.ts'
+import type { Ending } from './access-log.ts'
+import type { Connection, ConnectionState } from './connection.ts'
+import type { ProxyContext } from './context.ts'
+import { formatAddress } from './endpoint.ts'
+import { connectUpstream, forward, plainEnd, splice } from './forward.ts'
+import { compileRbac } from './rbac.ts'
+import { serviceUnavailable } from './service-unavailable.ts'
+import { TlsAcceptor, type TlsChain } from './tls-acceptor.ts'
+import { TlsEdge } from './tls-edge.ts'
+
+/** An address is only there with the phase that has one. */
+export type ListenerState =
+  /** Secrets are missing: the port is not open. */
+  | { readonly phase: 'waiting'; readonly missing: readonly string[] }
+  | { readonly phase: 'binding' }
+  | { readonly phase: 'listening'; readonly host: string; readonly port: number }
+  /** The address cannot be bound; tried again until it can. */
+  | { readonly phase: 'failed'; readonly detail: string }
+  | { readonly phase: 'closed' }
+
+export interface ListenerStatus {
+  readonly name: string
+  readonly version: string
+  /** As configured, `ip:port`; the real port once it listens. */
+  readonly address: string
+  readonly phase: ListenerState['phase']
+  readonly detail: string
+  readonly service: ListenerConfig['service']
+  readonly connections: number
+}
+
+/** A client inside this process (SOCKS, CONNECT) whose upstream is there: its bytes may flow. */
+export interface Session {
+  /** Carries the socket's bytes; `head` was read from it already. The socket is ours from here on. */
+  splice(socket: Socket, head: Buffer): void
+  /** Gives up before or instead of `splice`. */
+  close(): void
+}
+
+export interface Downstream {
+  readonly remoteAddress: string
+  /** The name that the client asked for. */
+  readonly host: string
+}
+
+/** One listening address and what happens to what arrives there. Its configuration can change under it; its socket stays. */
+export class Listener {
+  readonly name: string
+  readonly #context: ProxyContext
+  readonly #acceptor: TlsAcceptor
+  readonly #chains = new Map<string, TlsChain>()
+  readonly #chainByServerName = new Map<string, TlsChain>()
+  readonly #backoff = new Backoff({ baseMs: 250, maxMs: 5_000 })
+  readonly #waiters = new Set<() => void>()
+  readonly #connections = new Set<Connection>()
+  #config: ListenerConfig
+  #state: ListenerState
+  #server: Server | undefined
+  #cancelRetry: (() => void) | undefined
+
+  constructor(config: ListenerConfig, context: ProxyContext) {
+    this.name = config.name
+    this.#config = config
+    this.#context = context
+    this.#state = { phase: 'waiting', missing: context.secrets.missing(listenerSecrets(config)) }
+    const self = this
+    this.#acceptor = new TlsAcceptor(context, {
+      find: (serverName) => this.#chainByServerName.get(serverName) ?? this.#chainByServerName.get(''),
+      get: (name) => this.#chains.get(name),
+      get handshakeTimeoutMs() {
+        return Math.max(...self.#config.chains.map(({ tls }) => tls?.handshakeTimeoutMs ?? 0))
+      },
+      get port() {
+        return self.#state.phase === 'listening' ? self.#state.port : self.#config.address.port
+      },
+    })
+  }
+
+  get config(): ListenerConfig {
+    return this.#config
+  }
+
+  get state(): ListenerState {
+    return this.#state
+  }
+
+  /** Whether clients inside this process that ask for this address are meant. */
+  answersAt(host: string, port: number): boolean {
+    const state = this.#state
+    const bound = state.phase === 'listening' ? state : this.#config.address
+    return bound.host === host && bound.port === port
+  }
+
+  /**
+   * Puts a configuration in force whose secrets are all there, and binds its address. A problem leaves what was in force
+   * before. Open connections stay, judged by the new policy.
+   */
+  apply(config: ListenerConfig): Problem | undefined {
+    const materials = this.#materials(config)
+    if (!materials.ok) return materials.error
+    this.#config = config
+    const stale = new Set(this.#chains.keys())
+    this.#chainByServerName.clear()
+    for (const chain of materials.value) {
+      stale.delete(chain.config.name)
+      this.#chains.set(chain.config.name, chain)
+      for (const name of chain.config.serverNames) this.#chainByServerName.set(name, chain)
+      if (chain.config.serverNames.length === 0) this.#chainByServerName.set('', chain)
+    }
+    for (const name of stale) this.#chains.delete(name)
+    if (stale.size > 0) this.#drainChains(stale)
+    this.#rejudge()
+    if (this.#server === undefined && this.#state.phase !== 'closed') this.#bind()
+    return undefined
+  }
+
+  /** Takes over secrets that changed. */
+  refreshSecrets(): Problem | undefined {
+    return this.#config.chains.some(({ tls }) => tls !== undefined) ? this.apply(this.#config) : undefined
+  }
+
+  /** Resolves when it listens or has failed to. */
+  settled(): Promise<void> {
+    if (this.#state.phase !== 'binding') return Promise.resolve()
+    return new Promise((resolve) => this.#waiters.add(resolve))
+  }
+
+  /** Why the port is not open, as a problem of the resource. */
+  get problem(): Problem | undefined {
+    if (this.#state.phase !== 'failed') return undefined
+    const { host, port } = this.#config.address
+    return problem(
+      `Listener ${this.name}`,
+      'address',
+      `${formatAddress(host, port)} cannot be bound: ${this.#state.detail}`,
+    )
+  }
+
+  /** Connects for a client inside this process, as if it had connected to the address. */
+  async open(downstream: Downstream): Promise<Result<Session, Ending>> {
+    const chain = this.#config.chains[0]
+    if (chain === undefined || chain.tls !== undefined)
+      return fail({ flag: 'NR', reason: `${this.name} serves TLS only` })
+    const connection = this.#admit(downstream.remoteAddress, { phase: 'connecting' })
+    if (connection === undefined) return fail(OVERFLOW)
+    connection.chain = chain.name
+    const result = await connectUpstream(this.#context, connection, chain, chain.upstream)
+    if (!result.ok) {
+      connection.end(result.error, 'leave')
+      return result
+    }
+    const upstream = result.value
+    const giveUp = () => {
+      if (connection.state.phase !== 'connecting') return
+      upstream.raw.destroy()
+      connection.end({ flag: 'DC', reason: 'the client left before its first byte' }, 'leave')
+    }
+    connection.onEnd(() => {
+      if (connection.downstream === undefined) upstream.raw.destroy()
+    })
+    return ok({
+      splice: (socket, head) => {
+        if (connection.ended) socket.destroy()
+        else
+          this.#context.guard(connection, () =>
+            splice(this.#context, connection, chain, plainEnd(socket), upstream, head),
+          )
+      },
+      close: giveUp,
+    })
+  }
+
+  /** Stops accepting. Open connections go on. */
+  close(): void {
+    this.#state = { phase: 'closed' }
+    this.#cancelRetry?.()
+    this.#server?.close()
+    this.#server = undefined
+    this.#settle()
+  }
+
+  status(): ListenerStatus {
+    const state = this.#state
+    const { address, service, version } = this.#config
+    const bound = state.phase === 'listening' ? state : address
+    return {
+      name: this.name,
+      version,
+      address: formatAddress(bound.host, bound.port),
+      phase: state.phase,
+      detail:
+        state.phase === 'failed'
+          ? state.detail
+          : state.phase === 'waiting'
+            ? `waits for secret ${state.missing.join(', ')}`
+            : '',
+      service,
+      connections: this.#connections.size,
+    }
+  }
+
+  /** Judges what is open by the policy and trust that are in force now. */
+  #rejudge(): void {
+    for (const connection of [...this.#connections]) {
+      this.#context.guard(connection, () => this.#acceptor.rejudge(connection))
+    }
+  }
+
+  #drainChains(names: ReadonlySet<string>): void {
+    const served = ({ chain, listener }: Connection) =>
+      listener === this.name && names.has(chain) && !this.#chains.has(chain)
+    this.#context.drainWhere(served, `filter chain ${[...names].join(', ')} of ${this.name} was removed`)
+  }
+
+  #admit(remoteAddress: string, state: ConnectionState): Connection | undefined {
+    const connection = this.#context.admit(
+      { listener: this.name, service: this.#config.service, remoteAddress },
+      state,
+    )
+    if (connection === undefined) return undefined
+    this.#connections.add(connection)
+    connection.onEnd(() => this.#connections.delete(connection))
+    return connection
+  }
+
+  #materials(config: ListenerConfig): Result<TlsChain[], Problem> {
+    const chains: TlsChain[] = []
+    for (const chain of config.chains) {
+      const { tls } = chain
+      if (tls === undefined) continue
+      const material = this.#context.secrets.material(tls)
+      if (!material.ok) return material
+      const edge = this.#chains.get(chain.name)?.edge ?? new TlsEdge(tls, material.value, this.#edgeEvents())
+      edge.configure(tls, material.value)
+      chains.push({ config: chain, tls, edge, policy: compileRbac(chain.rbac) })
+    }
+    return ok(chains)
+  }
+
+  #edgeEvents() {
+    return {
+      onSecure: this.#acceptor.onSecure.bind(this.#acceptor),
+      onFailure: this.#acceptor.onFailure.bind(this.#acceptor),
+    }
+  }
+
+  #bind(): void {
+    const { host, port } = this.#config.address
+    this.#state = { phase: 'binding' }
+    const server = createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: true }, (raw) =>
+      this.#accept(raw),
+    )
+    this.#server = server
+    server.on('error', (error: NodeJS.ErrnoException) => {
+      if (this.#server !== server || this.#state.phase !== 'binding') {
+        this.#context.logger.error({ listener: this.name, err: error }, 'listener error')
+        return
+      }
+      this.#server = undefined
+      this.#state = { phase: 'failed', detail: error.code ?? error.message }
+      this.#context.logger.error(
+        { listener: this.name, problem: this.problem },
+        'listener cannot bind its address',
+      )
+      this.#cancelRetry = this.#context.clock.after(this.#backoff.next(), () => this.#bind())
+      this.#settle()
+    })
+    server.listen({ host, port, exclusive: true, reusePort: this.#context.reusePort }, () => {
+      const bound = server.address() as AddressInfo
+      if (this.#server !== server) return
+      this.#backoff.reset()
+      this.#state = { phase: 'listening', host: bound.address, port: bound.port }
+      this.#context.logger.info(
+        { listener: this.name, address: formatAddress(bound.address, bound.port) },
+        'listening',
+      )
+      this.#settle()
+    })
+  }
+
+  #settle(): void {
+    for (const waiter of this.#waiters) waiter()
+    this.#waiters.clear()
+  }
+
+  #accept(raw: Socket): void {
+    const remoteAddress = formatAddress(raw.remoteAddress ?? '', raw.remotePort ?? 0)
+    const tls = this.#chains.size > 0
+    const connection = this.#admit(remoteAddress, { phase: tls ? 'hello' : 'connecting' })
+    if (connection === undefined) {
+      raw.on('error', () => {})
+      raw.resetAndDestroy()
+      return
+    }
+    connection.downstream = plainEnd(raw)
+    connection.watch(raw)
+    this.#context.guard(connection, () => {
+      const chain = this.#config.chains[0]
+      if (tls) this.#acceptor.accept(connection, raw)
+      else if (chain !== undefined) this.#forwardPlain(connection, chain, raw)
+    })
+  }
+
+  #forwardPlain(connection: Connection, chain: FilterChainConfig, raw: Socket): void {
+    connection.chain = chain.name
+    void forward(this.#context, connection, chain, chain.upstream, plainEnd(raw), (ending) => {
+      if (this.#config.service.protocol === 'http') serviceUnavailable(connection, raw, ending)
+      else connection.end(ending, 'close')
+    })
+  }
+}
+
+const OVERFLOW: Ending = { flag: 'UO', reason: 'too many connections are open' }

@@ -1,0 +1,100 @@
+import { createServer, type IncomingMessage, type Server, STATUS_CODES } from 'node:http'
+import type { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
+import { type Authority, formatAuthority, parseAuthority } from './authority.ts'
+import type { Dialer, DialFailureKind } from './dialer.ts'
+import { handOver, listenLocally, PendingSockets } from './local-server.ts'
+
+const STATUS_OF: Readonly<Record<DialFailureKind, number>> = {
+  unresolved: 502,
+  refused: 502,
+  unavailable: 503,
+  timeout: 504,
+  unreachable: 502,
+}
+
+export interface HttpConnectOptions {
+  readonly dialer: Dialer
+  /** From accept to the end of the request's head, milliseconds. Default 10,000. */
+  readonly headMs?: number
+  /** Default 4,096. */
+  readonly maxConnections?: number
+}
+
+/** An HTTP proxy on loopback that knows CONNECT only (RFC 9110 section 9.3.6): `curl --proxytunnel --proxy http://127.0.0.1:15081`. */
+export class HttpConnectServer {
+  readonly #dialer: Dialer
+  readonly #server: Server
+  readonly #pending = new PendingSockets()
+
+  constructor(options: HttpConnectOptions) {
+    this.#dialer = options.dialer
+    const headMs = options.headMs ?? 10_000
+    const limits = {
+      maxHeaderSize: 16_384,
+      headersTimeout: headMs,
+      requestTimeout: headMs,
+      keepAliveTimeout: 1_000,
+    }
+    this.#server = createServer({
+      ...limits,
+      connectionsCheckingInterval: Math.min(1_000, headMs),
+      noDelay: true,
+    })
+    this.#server.maxConnections = options.maxConnections ?? 4_096
+    this.#server.on('connection', (socket) => this.#pending.add(socket))
+    this.#server.on('connect', (request, socket, head) => void this.#connect(request, socket, head))
+    this.#server.on('request', (request, response) => {
+      const body = `${request.method} is not spoken here, only CONNECT: use curl --proxytunnel\n`
+      response
+        .writeHead(405, { allow: 'CONNECT', 'content-type': 'text/plain', connection: 'close' })
+        .end(body)
+    })
+    this.#server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
+      if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy()
+      const status =
+        error.code === 'HPE_HEADER_OVERFLOW' ? 431 : error.code === 'ERR_HTTP_REQUEST_TIMEOUT' ? 408 : 400
+      answer(socket, status, 'not a request of HTTP/1.1')
+    })
+  }
+
+  listen(host: string, port: number): Promise<Authority> {
+    return listenLocally(this.#server, { host, port })
+  }
+
+  /** Stops accepting and ends what has not got its target yet; connections that stand go on. */
+  close(): void {
+    this.#server.close()
+    this.#pending.destroyAll()
+  }
+
+  // An HTTP server's socket is a net.Socket; Node types it as the Duplex that an embedder may put in its place.
+  async #connect(request: IncomingMessage, duplex: Duplex, head: Buffer): Promise<void> {
+    const socket = duplex as Socket
+    socket.on('error', () => {})
+    socket.pause()
+    const target = parseAuthority(request.url ?? '')
+    if (!target.ok) return answer(socket, 400, target.error)
+    if (target.value.port === 0) return answer(socket, 400, `port 0 in ${formatAuthority(target.value)}`)
+    const dialled = await this.#dialer.dial(target.value, socket.remoteAddress ?? '')
+    if (!dialled.ok) return answer(socket, STATUS_OF[dialled.error.kind], dialled.error.message)
+    if (socket.destroyed) return dialled.value.close()
+    this.#pending.release(socket)
+    socket.write('HTTP/1.1 200 Connection established\r\n\r\n')
+    handOver(socket, dialled.value, head)
+  }
+}
+
+/** The reason stands in the body and, for clients that show no body of a refused CONNECT, in a header. */
+function answer(socket: Duplex, status: number, reason: string): void {
+  const line = reason.replace(/[^ -~]/g, '?')
+  const head = [
+    `HTTP/1.1 ${status} ${STATUS_CODES[status]}`,
+    'content-type: text/plain',
+    `content-length: ${line.length + 1}`,
+    `x-isthmus-reason: ${line}`,
+    'connection: close',
+  ]
+  socket.end(`${head.join('\r\n')}\r\n\r\n${line}\n`)
+  if ('destroySoon' in socket) (socket as Socket).destroySoon()
+}

@@ -1,0 +1,51 @@
+import type { AddressInfo, Server, Socket } from 'node:net'
+import { type Authority, formatAuthority, isLoopback } from './authority.ts'
+import type { Tunnel } from './dialer.ts'
+
+/**
+ * Listens on a loopback address only: SOCKS5 and CONNECT carry the pod's identity, and have no authentication of their own.
+ * Rejects for any other address, naming it, and with the system's error when the address is taken.
+ */
+export function listenLocally(server: Server, at: Authority): Promise<Authority> {
+  if (!isLoopback(at.host)) {
+    return Promise.reject(
+      new Error(`${formatAuthority(at)} is not a loopback address: whoever reaches it would act as this pod`),
+    )
+  }
+  return new Promise((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(at.port, at.host, () => {
+      server.off('error', reject)
+      const { address, port } = server.address() as AddressInfo
+      resolve({ host: address, port })
+    })
+  })
+}
+
+/**
+ * Hands a paused client socket to its tunnel. One that had sent its end before, with nothing left to read, has emitted `end`
+ * already although it was paused (Node does): whoever carries it now is told again.
+ */
+export function handOver(socket: Socket, tunnel: Tunnel, head: Buffer): void {
+  tunnel.splice(socket, head)
+  if (socket.readableEnded) socket.emit('end')
+}
+
+/** The sockets of a server that are not yet handed on, so that they can be ended with it. */
+export class PendingSockets {
+  readonly #sockets = new Set<Socket>()
+
+  add(socket: Socket): void {
+    this.#sockets.add(socket)
+    socket.once('close', () => this.#sockets.delete(socket))
+  }
+
+  /** From here on the socket lives by itself. */
+  release(socket: Socket): void {
+    this.#sockets.delete(socket)
+  }
+
+  destroyAll(): void {
+    for (const socket of this.#sockets) socket.destroy()
+  }
+}

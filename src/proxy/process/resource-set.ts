@@ -1,0 +1,162 @@
+import { type Problem, problem } from '../../lib/result.ts'
+import { acceptEndpoints } from '../../resources/accept-endpoints.ts'
+import { acceptListener } from '../../resources/accept-listener.ts'
+import { acceptSecret } from '../../resources/accept-secret.ts'
+import { acceptUpstream } from '../../resources/accept-upstream.ts'
+import { decodeNameTable } from '../../resources/name-table.ts'
+import { type Snapshot, TYPE, type XdsResource } from '../../xds/types.ts'
+import { ReferenceIndex } from './reference-index.ts'
+
+/** The SDS name of our own certificate and key: the supervisor fills it from files, whatever discovery says. */
+export const OWN_CREDENTIAL = 'default'
+
+/** Types that are held for every proxy, by wildcard; the name table only for sidecars. */
+const WHOLE_TYPES = [TYPE.cluster, TYPE.listener] as const
+
+/** What the supervisor has accepted from discovery or found on disk: the good resources of every update, the bad ones named. */
+export class ResourceSet {
+  readonly #references = new ReferenceIndex()
+  readonly #types = new Map<string, Map<string, XdsResource>>()
+  /** Copies that were given out and are still true, by type. */
+  readonly #copies = new Map<string, ReadonlyMap<string, XdsResource>>()
+  /** Types of which an answer has come, be it empty. */
+  readonly #answered = new Set<string>()
+  readonly #wholeTypes: readonly string[]
+
+  constructor(options: { readonly nameTable: boolean }) {
+    this.#wholeTypes = options.nameTable ? [...WHOLE_TYPES, TYPE.nameTable] : WHOLE_TYPES
+  }
+
+  /** The types to subscribe to by wildcard. */
+  get wholeTypes(): readonly string[] {
+    return this.#wholeTypes
+  }
+
+  /** Takes an update in; each problem refuses one resource, whose last good form stays. */
+  update(typeUrl: string, upserted: readonly XdsResource[], removed: readonly string[]): readonly Problem[] {
+    const problems: Problem[] = []
+    const good: XdsResource[] = []
+    for (const resource of upserted) {
+      const bad = check(typeUrl, resource)
+      if (bad === undefined) good.push(resource)
+      else problems.push(bad)
+    }
+    const held = this.#held(typeUrl)
+    for (const name of removed) held.delete(name)
+    for (const resource of good) held.set(resource.name, resource)
+    if (good.length + removed.length > 0) this.#copies.delete(typeUrl)
+    const { generation } = this.#references
+    this.#references.update(typeUrl, good, removed)
+    if (this.#references.generation !== generation) this.#dropOrphans()
+    this.#answered.add(typeUrl)
+    return problems
+  }
+
+  /** Takes over what an earlier run left. */
+  restore(snapshot: Snapshot): readonly Problem[] {
+    const order = [...snapshot.keys()].sort((a, b) => Number(this.#isWhole(b)) - Number(this.#isWhole(a)))
+    return order.flatMap((typeUrl) => this.update(typeUrl, [...(snapshot.get(typeUrl)?.values() ?? [])], []))
+  }
+
+  /** The names to subscribe to of EDS and SDS; our own credential is not asked for. */
+  wanted(): { readonly endpoints: string[]; readonly secrets: string[] } {
+    const secrets = this.#references.secrets().filter((name) => name !== OWN_CREDENTIAL)
+    return { endpoints: this.#references.endpoints(), secrets }
+  }
+
+  /** Changes whenever `wanted` does. */
+  get generation(): number {
+    return this.#references.generation
+  }
+
+  /**
+   * What is still missing of a configuration that may be given to a worker, in words for the readiness list. A worker that is given
+   * less than it has would take the difference for deletions.
+   */
+  missing(): string[] {
+    const types = this.#wholeTypes.filter((typeUrl) => !this.#answered.has(typeUrl)).map(shortName)
+    const { endpoints, secrets } = this.wanted()
+    const without = (typeUrl: string, names: string[]) =>
+      names.filter((name) => !this.#held(typeUrl).has(name))
+    const names = [...without(TYPE.endpoints, endpoints), ...without(TYPE.secret, secrets)]
+    return [...types, ...names]
+  }
+
+  /** Immutable: later updates do not show in it. A type that did not change is the same map as the last time. */
+  snapshot(): Snapshot {
+    for (const [typeUrl, resources] of this.#types) {
+      if (!this.#copies.has(typeUrl)) this.#copies.set(typeUrl, new Map(resources))
+    }
+    return new Map(this.#copies)
+  }
+
+  /** How many resources there are of each type. */
+  counts(): Record<string, number> {
+    return Object.fromEntries(
+      [...this.#types].map(([typeUrl, resources]) => [shortName(typeUrl), resources.size]),
+    )
+  }
+
+  #isWhole(typeUrl: string): boolean {
+    return this.#wholeTypes.includes(typeUrl)
+  }
+
+  #held(typeUrl: string): Map<string, XdsResource> {
+    let held = this.#types.get(typeUrl)
+    if (held === undefined) {
+      held = new Map()
+      this.#types.set(typeUrl, held)
+    }
+    return held
+  }
+
+  #dropOrphans(): void {
+    for (const typeUrl of [TYPE.endpoints, TYPE.secret]) {
+      const held = this.#held(typeUrl)
+      const orphans = [...held.keys()].filter((name) => this.#references.isOrphan(typeUrl, name))
+      for (const name of orphans) held.delete(name)
+      if (orphans.length > 0) this.#copies.delete(typeUrl)
+    }
+  }
+}
+
+/** `Listener`, `Cluster`, …: a type URL without its package. */
+export function shortName(typeUrl: string): string {
+  return typeUrl.slice(typeUrl.lastIndexOf('.') + 1)
+}
+
+function check(typeUrl: string, resource: XdsResource): Problem | undefined {
+  switch (typeUrl) {
+    case TYPE.listener:
+      return errorOf(acceptListener(resource))
+    case TYPE.cluster:
+      return errorOf(acceptUpstream(resource))
+    case TYPE.endpoints:
+      return errorOf(acceptEndpoints(resource))
+    case TYPE.secret: {
+      const secret = acceptSecret(resource)
+      if (!secret.ok) return secret.error
+      // Private keys come from our own files and go nowhere: not over the network, not into the snapshot.
+      return secret.value.kind === 'credential'
+        ? problem(`Secret ${resource.name}`, 'tls_certificate', 'a private key is not taken from discovery')
+        : undefined
+    }
+    case TYPE.nameTable:
+      return checkNameTable(resource)
+    default:
+      return problem(resource.name, '', `resources of type ${typeUrl} are not for a proxy`)
+  }
+}
+
+function errorOf(result: { ok: true } | { ok: false; error: Problem }): Problem | undefined {
+  return result.ok ? undefined : result.error
+}
+
+function checkNameTable(resource: XdsResource): Problem | undefined {
+  try {
+    decodeNameTable(resource.body)
+    return undefined
+  } catch (error) {
+    return problem(`NameTable ${resource.name}`, '', error instanceof Error ? error.message : String(error))
+  }
+}

@@ -1,0 +1,191 @@
+import { createHash } from 'node:crypto'
+import { closeSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs'
+import { join } from 'node:path'
+import { type Clock, systemClock } from '../../lib/clock.ts'
+import { fail, ok, type Problem, problem, type Result } from '../../lib/result.ts'
+import type { Snapshot, XdsResource } from '../../xds/types.ts'
+
+const FORMAT = 1
+const DAY_MS = 24 * 3_600_000
+const PRIVATE = 0o600
+
+export interface SnapshotFileOptions {
+  /** The run folder: `snapshot` and `snapshot.previous` live there. */
+  readonly directory: string
+  /** Whose configuration it is; that of another is not taken. */
+  readonly owner: string
+  /** Older ones are not taken, milliseconds. Default 24 hours. */
+  readonly maxAgeMs?: number
+  readonly clock?: Clock
+}
+
+/** What was found on disk. */
+export interface LoadedSnapshot {
+  readonly snapshot: Snapshot
+  /** When discovery last confirmed it, milliseconds since the epoch. */
+  readonly savedAtMs: number
+  readonly file: string
+}
+
+interface Header {
+  readonly format: number
+  readonly owner: string
+  readonly savedAtMs: number
+  readonly length: number
+  readonly sha256: string
+}
+
+/**
+ * The last good configuration on disk, for a start without a discovery server. A header line (JSON, with length and SHA-256)
+ * stands before the body; files are written whole, then renamed, and the one before is kept. No private key belongs in here:
+ * the caller leaves credentials out.
+ */
+export class SnapshotFile {
+  readonly #path: string
+  readonly #previous: string
+  readonly #owner: string
+  readonly #maxAgeMs: number
+  readonly #clock: Clock
+  /** SHA-256 of the body in `snapshot`; empty when unknown. */
+  #saved = ''
+
+  constructor(options: SnapshotFileOptions) {
+    this.#path = join(options.directory, 'snapshot')
+    this.#previous = join(options.directory, 'snapshot.previous')
+    this.#owner = options.owner
+    this.#maxAgeMs = options.maxAgeMs ?? DAY_MS
+    this.#clock = options.clock ?? systemClock
+  }
+
+  /** The newest that is whole, ours and young enough; every one passed over is in `problems`. Files that are not there are no problem. */
+  load(): { readonly loaded: LoadedSnapshot | undefined; readonly problems: readonly Problem[] } {
+    const problems: Problem[] = []
+    for (const file of [this.#path, this.#previous]) {
+      const read = this.#read(file)
+      if (read === undefined) continue
+      if (read.ok) return { loaded: read.value, problems }
+      problems.push(read.error)
+    }
+    return { loaded: undefined, problems }
+  }
+
+  /**
+   * Saves it as of now. The same content again only renews its date (the file before stays the one before). Throws what the
+   * operating system throws; the files are then as they were.
+   */
+  save(snapshot: Snapshot): void {
+    const body = Buffer.from(encode(snapshot))
+    const sha256 = createHash('sha256').update(body).digest('hex')
+    const header: Header = {
+      format: FORMAT,
+      owner: this.#owner,
+      savedAtMs: this.#clock.now(),
+      length: body.length,
+      sha256,
+    }
+    const temporary = `${this.#path}.new`
+    writeDurably(temporary, Buffer.concat([Buffer.from(`${JSON.stringify(header)}\n`), body]))
+    if (sha256 !== this.#saved) renameIfThere(this.#path, this.#previous)
+    renameSync(temporary, this.#path)
+    this.#saved = sha256
+  }
+
+  #read(file: string): Result<LoadedSnapshot, Problem> | undefined {
+    let bytes: Buffer
+    try {
+      bytes = readFileSync(file)
+    } catch (error) {
+      const { code, message } = error as NodeJS.ErrnoException
+      return code === 'ENOENT' ? undefined : fail(problem(file, '', message))
+    }
+    const checked = this.#check(file, bytes)
+    if (!checked.ok) return checked
+    const { header, body } = checked.value
+    try {
+      const snapshot = decode(body.toString())
+      if (file === this.#path) this.#saved = header.sha256
+      return ok({ snapshot, savedAtMs: header.savedAtMs, file })
+    } catch (error) {
+      return fail(problem(file, 'body', error instanceof Error ? error.message : String(error)))
+    }
+  }
+
+  #check(file: string, bytes: Buffer): Result<{ header: Header; body: Buffer }, Problem> {
+    const bad = (field: string, message: string) => fail(problem(file, field, message))
+    const end = bytes.indexOf('\n')
+    const header = end === -1 ? undefined : parseHeader(bytes.toString('utf8', 0, end))
+    if (header === undefined) return bad('', 'is no snapshot: its header cannot be read')
+    if (header.format !== FORMAT) return bad('format', `is ${header.format}, expected ${FORMAT}`)
+    const body = bytes.subarray(end + 1)
+    if (body.length !== header.length)
+      return bad('length', `is ${body.length} bytes, expected ${header.length}`)
+    const sha256 = createHash('sha256').update(body).digest('hex')
+    if (sha256 !== header.sha256) return bad('sha256', 'does not fit the content: the file is damaged')
+    if (header.owner !== this.#owner) return bad('owner', `is ${header.owner}, expected ${this.#owner}`)
+    const ageMs = this.#clock.now() - header.savedAtMs
+    if (ageMs > this.#maxAgeMs) {
+      return bad(
+        'savedAtMs',
+        `is ${Math.round(ageMs / 60_000)} minutes ago, more than ${Math.round(this.#maxAgeMs / 60_000)}`,
+      )
+    }
+    return ok({ header, body })
+  }
+}
+
+type Stored = Record<string, { name: string; version: string; anyTypeUrl: string; body: string }[]>
+
+function encode(snapshot: Snapshot): string {
+  const stored: Stored = {}
+  for (const [typeUrl, resources] of snapshot) {
+    stored[typeUrl] = [...resources.values()].map(({ name, version, anyTypeUrl, body }) => {
+      return { name, version, anyTypeUrl, body: Buffer.from(body).toString('base64') }
+    })
+  }
+  return JSON.stringify(stored)
+}
+
+/** The checksum has vouched for the bytes: what is wrong here is a bug of the writer, and throws. */
+function decode(text: string): Snapshot {
+  const snapshot = new Map<string, ReadonlyMap<string, XdsResource>>()
+  for (const [typeUrl, resources] of Object.entries(JSON.parse(text) as Stored)) {
+    snapshot.set(
+      typeUrl,
+      new Map(resources.map((r) => [r.name, { ...r, body: new Uint8Array(Buffer.from(r.body, 'base64')) }])),
+    )
+  }
+  return snapshot
+}
+
+function parseHeader(text: string): Header | undefined {
+  try {
+    const header = JSON.parse(text) as Partial<Header>
+    const whole =
+      typeof header.format === 'number' &&
+      typeof header.owner === 'string' &&
+      typeof header.savedAtMs === 'number' &&
+      typeof header.length === 'number' &&
+      typeof header.sha256 === 'string'
+    return whole ? (header as Header) : undefined
+  } catch {
+    return undefined
+  }
+}
+
+function writeDurably(path: string, bytes: Buffer): void {
+  const file = openSync(path, 'w', PRIVATE)
+  try {
+    for (let at = 0; at < bytes.length; ) at += writeSync(file, bytes, at)
+    fsyncSync(file)
+  } finally {
+    closeSync(file)
+  }
+}
+
+function renameIfThere(from: string, to: string): void {
+  try {
+    renameSync(from, to)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+  }
+}

@@ -1,0 +1,342 @@
+import { CredentialFiles, type Identity } from '../../identity/credential-files.ts'
+import { workloadId } from '../../identity/spiffe-id.ts'
+import { serverIdentityError } from '../../identity/tls.ts'
+import { TrustBundles } from '../../identity/trust-bundle.ts'
+import { contentHash } from '../../lib/canonical.ts'
+import { type Clock, systemClock } from '../../lib/clock.ts'
+import type { Logger } from '../../lib/log.ts'
+import { fail, formatProblem, ok, type Problem, type Result } from '../../lib/result.ts'
+import { type ClientState, type ClientTls, XdsClient, type XdsUpdate } from '../../xds/client.ts'
+import { SecretSchema } from '../../xds/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js'
+import { encodeResource } from '../../xds/resource.ts'
+import { XdsServer } from '../../xds/server.ts'
+import { SnapshotCache } from '../../xds/snapshot-cache.ts'
+import { type NodeInfo, type Snapshot, TYPE, type XdsResource } from '../../xds/types.ts'
+import { ControlServer } from './control.ts'
+import { OWN_CREDENTIAL, ResourceSet, shortName } from './resource-set.ts'
+import { socketPaths } from './run-directory.ts'
+import { SnapshotFile } from './snapshot-file.ts'
+import type { WorkerStatus } from './worker.ts'
+
+/** Changes in quick succession are one write. */
+const SAVE_DELAY_MS = 200
+/** How often a snapshot that does not change is confirmed while discovery is there. */
+const CONFIRM_MS = 10 * 60_000
+
+export interface SupervisorOptions {
+  /** Who we say we are to discovery. */
+  readonly node: NodeInfo
+  /** True for a sidecar: names are part of what makes it ready. */
+  readonly nameTable: boolean
+  /** `host:port` of discovery, ADS over mutual TLS. */
+  readonly discovery: string
+  /** Holds `tls.crt`, `tls.key`, `ca.crt`. */
+  readonly certs: string
+  /** Sockets and snapshot live there; it must exist, and be ours alone. */
+  readonly runDirectory: string
+  readonly logger: Logger
+  readonly clock?: Clock
+}
+
+/** `GET /status`, but for the worker's part. */
+export interface SupervisorStatus {
+  readonly node: string
+  readonly discovery: ClientState & {
+    readonly address: string
+    readonly identifier: string
+    readonly lastUpdate: string
+  }
+  readonly resources: Readonly<Record<string, number>>
+  /** Where the configuration came from first: `discovery`, or the snapshot's file. */
+  readonly source: string
+  readonly refused: readonly string[]
+  readonly nacks: number
+}
+
+/**
+ * Everything of a proxy that is not traffic: the stream to discovery, our credential, the last good configuration on disk; and
+ * the worker's source of all of these. It may die at any time: the worker goes on, and its successor begins with the snapshot.
+ */
+export class Supervisor {
+  readonly #options: SupervisorOptions
+  readonly #logger: Logger
+  readonly #clock: Clock
+  readonly #files: CredentialFiles
+  readonly #resources: ResourceSet
+  readonly #cache: SnapshotCache
+  readonly #server: XdsServer
+  readonly #control: ControlServer
+  readonly #snapshotFile: SnapshotFile
+  #client: XdsClient | undefined
+  #cancelSave: (() => void) | undefined
+  #cancelConfirm: (() => void) | undefined
+  #source = ''
+  #published = false
+  #subscribed = -1
+  #nacks = 0
+  #lastUpdateMs = 0
+  #identifier = ''
+  readonly #refused = new Map<string, Problem>()
+
+  constructor(options: SupervisorOptions) {
+    const { logger, clock = systemClock, node, runDirectory } = options
+    this.#options = options
+    this.#logger = logger
+    this.#clock = clock
+    this.#files = new CredentialFiles({ directory: options.certs, logger, clock })
+    this.#resources = new ResourceSet({ nameTable: options.nameTable })
+    this.#cache = new SnapshotCache({ identifier: node.id })
+    this.#server = new XdsServer({
+      // The socket is ours alone (0600, in our folder): whoever opens it is the worker.
+      authorize: () => ok(this.#cache),
+      ready: () => this.#published,
+      logger,
+      clock,
+    })
+    this.#control = new ControlServer({
+      path: socketPaths(runDirectory).control,
+      onWorker: (connected) => logger.info({ connected }, connected ? 'worker connected' : 'worker gone'),
+    })
+    this.#snapshotFile = new SnapshotFile({ directory: runDirectory, owner: ownerOf(node), clock })
+  }
+
+  /** Resolves when it serves the worker, whether or not there is anything to serve yet. Rejects when a socket is taken. */
+  async start(): Promise<void> {
+    await this.#control.listen()
+    await this.#server.listen({ path: socketPaths(this.#options.runDirectory).xds })
+    this.#restore()
+    this.#files.onChange(() => this.#credentialChanged())
+    await this.#files.start()
+    this.#confirm()
+  }
+
+  async stop(): Promise<void> {
+    this.#cancelConfirm?.()
+    this.#cancelSave?.()
+    this.#client?.stop()
+    this.#files.stop()
+    await Promise.all([this.#control.close(), this.#server.close(0)])
+  }
+
+  /** What is missing before traffic may be sent here; empty = ready. */
+  async pending(): Promise<string[]> {
+    const pending: string[] = []
+    const identity = this.#files.current()
+    if (identity === undefined) pending.push(...['credentials', ...this.#files.problems().map(formatProblem)])
+    else if (identity.credential.notAfterMs <= this.#clock.now())
+      pending.push('credentials: the certificate has expired')
+    if (!this.#published) pending.push(...this.#resources.missing().map((name) => `configuration: ${name}`))
+    const worker = await this.worker()
+    return [...pending, ...(worker.ok ? worker.value.pending : [`worker: ${worker.error}`])]
+  }
+
+  status(): SupervisorStatus {
+    const { phase = 'idle', sinceMs = 0, lastError = '' } = this.#client?.state ?? {}
+    return {
+      node: this.#options.node.id,
+      discovery: {
+        address: this.#options.discovery,
+        phase,
+        sinceMs,
+        lastError,
+        identifier: this.#identifier,
+        lastUpdate: this.#lastUpdateMs === 0 ? '' : new Date(this.#lastUpdateMs).toISOString(),
+      },
+      resources: this.#resources.counts(),
+      source: this.#source,
+      refused: [...this.#refused.values()].map(formatProblem),
+      nacks: this.#nacks,
+    }
+  }
+
+  /** The worker's view of itself; the error is one sentence. */
+  async worker(): Promise<Result<WorkerStatus, string>> {
+    return (await this.#control.request('status', null, 2_000)) as Result<WorkerStatus, string>
+  }
+
+  /** Asks the worker to drain; resolves with its report once that is done. */
+  drain(deadlineMs: number): Promise<Result<unknown, string>> {
+    return this.#control.request('drain', { deadlineMs }, deadlineMs + 5_000)
+  }
+
+  get level(): string {
+    return this.#logger.level
+  }
+
+  /** Sets the log level of both processes. */
+  async setLevel(level: string): Promise<Result<unknown, string>> {
+    if (!(level in this.#logger.levels.values) && level !== 'silent') {
+      return fail(
+        `there is no level "${level}"; there are ${Object.keys(this.#logger.levels.values).join(', ')}`,
+      )
+    }
+    this.#logger.level = level
+    return this.#control.request('logging', { level }, 2_000)
+  }
+
+  /** Everything the worker is given, our own credential included. */
+  resources(): Snapshot {
+    return this.#cache.current()
+  }
+
+  identity(): Identity | undefined {
+    return this.#files.current()
+  }
+
+  credentialProblems(): readonly Problem[] {
+    return this.#files.problems()
+  }
+
+  #restore(): void {
+    const { loaded, problems } = this.#snapshotFile.load()
+    for (const one of problems)
+      this.#logger.warn({ problem: one }, `snapshot not used: ${formatProblem(one)}`)
+    if (loaded === undefined) return
+    const refused = this.#resources.restore(loaded.snapshot)
+    for (const one of refused) this.#logger.warn({ problem: one }, `in the snapshot: ${formatProblem(one)}`)
+    this.#source = loaded.file
+    const savedAt = new Date(loaded.savedAtMs).toISOString()
+    this.#logger.info(
+      { file: loaded.file, savedAt, ...this.#resources.counts() },
+      'started from the snapshot',
+    )
+  }
+
+  #credentialChanged(): void {
+    this.#publish()
+    if (this.#client === undefined) this.#connect()
+    else this.#client.reconnect()
+  }
+
+  #connect(): void {
+    const snapshot = this.#resources.snapshot()
+    const client = new XdsClient({
+      target: { address: this.#options.discovery, tls: () => this.#clientTls() },
+      node: () => this.#options.node,
+      onUpdate: (typeUrl, update) => this.#onUpdate(typeUrl, update),
+      onState: (state) => this.#onState(state),
+      logger: this.#logger,
+      clock: this.#clock,
+      initialVersions: versionsOf(snapshot),
+    })
+    this.#client = client
+    for (const typeUrl of this.#resources.wholeTypes) client.subscribe(typeUrl, '*')
+    this.#subscribe()
+    client.start()
+  }
+
+  #clientTls(): ClientTls | undefined {
+    const identity = this.#files.current()
+    if (identity === undefined) return undefined
+    const { credential, bundle } = identity
+    const bundles = new TrustBundles([bundle])
+    const discovery = workloadId(credential.id.trustDomain, 'isthmus-system', 'isthmus-discovery')
+    return {
+      certificatePem: credential.certificatePem,
+      privateKeyPem: credential.privateKeyPem,
+      caPem: bundles.pooledPem(),
+      verifyPeer: (der) => serverIdentityError(der, bundles, this.#clock.now(), [discovery]),
+    }
+  }
+
+  #onState(state: ClientState): void {
+    if (state.phase === 'connected')
+      this.#logger.info({ discovery: this.#options.discovery }, 'connected to discovery')
+  }
+
+  #onUpdate(typeUrl: string, { upserted, removed, identifier }: XdsUpdate): readonly Problem[] {
+    const offered =
+      typeUrl === TYPE.secret ? upserted.filter(({ name }) => name !== OWN_CREDENTIAL) : upserted
+    const problems = this.#resources.update(typeUrl, offered, removed)
+    this.#lastUpdateMs = this.#clock.now()
+    this.#identifier = identifier
+    for (const name of [...upserted.map((one) => one.name), ...removed])
+      this.#refused.delete(`${typeUrl} ${name}`)
+    for (const one of problems) {
+      const bad = offered.find(({ name }) => one.object.includes(name))
+      this.#refused.set(`${typeUrl} ${bad?.name ?? one.object}`, one)
+      this.#logger.warn({ problem: one, type: shortName(typeUrl) }, `refused: ${formatProblem(one)}`)
+    }
+    if (problems.length > 0) this.#nacks++
+    this.#subscribe()
+    this.#publish()
+    this.#saveSoon()
+    return problems
+  }
+
+  #subscribe(): void {
+    if (this.#client === undefined || this.#subscribed === this.#resources.generation) return
+    this.#subscribed = this.#resources.generation
+    const { endpoints, secrets } = this.#resources.wanted()
+    this.#client.subscribe(TYPE.endpoints, endpoints)
+    this.#client.subscribe(TYPE.secret, secrets)
+  }
+
+  /** Gives the worker what there is; for the first time only once it is whole. */
+  #publish(): void {
+    const identity = this.#files.current()
+    if (identity === undefined) return
+    if (!this.#published) {
+      if (this.#resources.missing().length > 0) return
+      this.#published = true
+      this.#source ||= 'discovery'
+      this.#logger.info({ source: this.#source, ...this.#resources.counts() }, 'configuration complete')
+    }
+    const snapshot = new Map(this.#resources.snapshot())
+    const secrets = new Map(snapshot.get(TYPE.secret)).set(OWN_CREDENTIAL, ownCredential(identity))
+    this.#cache.set(snapshot.set(TYPE.secret, secrets))
+  }
+
+  #saveSoon(): void {
+    this.#cancelSave ??= this.#clock.after(SAVE_DELAY_MS, () => {
+      this.#cancelSave = undefined
+      this.#save()
+    })
+  }
+
+  #save(): void {
+    if (this.#resources.missing().length > 0) return
+    try {
+      this.#snapshotFile.save(this.#resources.snapshot())
+    } catch (error) {
+      this.#logger.warn({ err: error }, 'the snapshot could not be saved')
+    }
+  }
+
+  #confirm(): void {
+    this.#cancelConfirm = this.#clock.after(CONFIRM_MS, () => {
+      if (this.#client?.state.phase === 'connected') this.#save()
+      this.#confirm()
+    })
+  }
+}
+
+/** A snapshot belongs to a proxy, not to a pod: the address in the node id is left out. */
+function ownerOf(node: NodeInfo): string {
+  const [kind, , name, domain] = node.id.split('~')
+  return [node.metadata['CLUSTER_ID'], kind, name, domain].join('/')
+}
+
+function versionsOf(snapshot: Snapshot): Map<string, Map<string, string>> {
+  return new Map(
+    [...snapshot].map(([typeUrl, resources]) => [
+      typeUrl,
+      new Map([...resources.values()].map(({ name, version }) => [name, version])),
+    ]),
+  )
+}
+
+function ownCredential({ credential }: Identity): XdsResource {
+  const text = (value: string) => ({ specifier: { case: 'inlineString' as const, value } })
+  const value = {
+    certificateChain: text(credential.certificatePem),
+    privateKey: text(credential.privateKeyPem),
+  }
+  const secret = encodeResource(
+    SecretSchema,
+    { name: OWN_CREDENTIAL, type: { case: 'tlsCertificate', value } },
+    OWN_CREDENTIAL,
+  )
+  // The hash of a file with a key in it is nothing to show around: the certificate alone tells versions apart.
+  return { ...secret, version: contentHash(credential.certificatePem) }
+}

@@ -1,0 +1,215 @@
+import { Backoff } from '../../lib/backoff.ts'
+import { type Clock, systemClock } from '../../lib/clock.ts'
+import type { Logger } from '../../lib/log.ts'
+import type { Problem } from '../../lib/result.ts'
+import { decodeNameTable } from '../../resources/name-table.ts'
+import { type ClientState, XdsClient, type XdsUpdate } from '../../xds/client.ts'
+import { TYPE } from '../../xds/types.ts'
+import type { AccessLogEntry } from '../access-log.ts'
+import { type DrainReport, Engine, type EngineStatus } from '../engine.ts'
+import { NameTable } from '../names/name-table.ts'
+import { ControlClient } from './control.ts'
+import { NameServers, type NameServersOptions } from './name-servers.ts'
+import { ReferenceIndex } from './reference-index.ts'
+import { socketPaths } from './run-directory.ts'
+
+export interface WorkerOptions {
+  /** The gateway's or sidecar's name, for logs. */
+  readonly name: string
+  readonly runDirectory: string
+  readonly logger: Logger
+  /** Present for a sidecar. */
+  readonly nameServers?: Pick<NameServersOptions, 'addresses' | 'upstreams' | 'upstreamsGiven'>
+  readonly clock?: Clock
+}
+
+/** What the worker tells the supervisor. */
+export interface WorkerStatus {
+  readonly pid: number
+  /** How many workers there have been, this one included. */
+  readonly generation: number
+  readonly state: 'starting' | 'serving' | 'draining' | 'drained'
+  /** What is missing before it serves; empty = serving. */
+  readonly pending: readonly string[]
+  readonly supervisor: ClientState
+  /** Real addresses of a sidecar's DNS, SOCKS5 and CONNECT servers. */
+  readonly nameServers: Readonly<Record<string, string>>
+  readonly names: number
+  readonly engine: EngineStatus
+}
+
+/** The process that carries traffic: the engine, a sidecar's name servers, and nothing that could stop them. */
+export class Worker {
+  readonly #logger: Logger
+  readonly #clock: Clock
+  readonly #engine: Engine
+  readonly #client: XdsClient
+  readonly #control: ControlClient
+  readonly #references = new ReferenceIndex()
+  readonly #names = new NameTable()
+  readonly #nameServers: NameServers | undefined
+  readonly #applied = new Set<string>()
+  readonly #subscribed = new Map<string, ReadonlySet<string>>()
+  #generation = -1
+  #draining: Promise<DrainReport> | undefined
+  #drained = false
+
+  constructor(options: WorkerOptions) {
+    const { logger, clock = systemClock, nameServers } = options
+    const paths = socketPaths(options.runDirectory)
+    this.#logger = logger
+    this.#clock = clock
+    this.#engine = new Engine({ name: options.name, logger, clock, accessLog: accessLogger(logger) })
+    this.#client = new XdsClient({
+      target: { path: paths.xds },
+      node: () => ({
+        id: `worker~${process.pid}`,
+        cluster: '',
+        metadata: {},
+        locality: NOWHERE,
+        userAgentName: 'isthmus',
+      }),
+      onUpdate: (typeUrl, update) => this.#onUpdate(typeUrl, update),
+      // On the same machine, and back within moments: no reason to wait long.
+      backoff: new Backoff({ baseMs: 50, maxMs: 1_000 }),
+      logger,
+      clock,
+    })
+    this.#control = new ControlClient({
+      path: paths.control,
+      clock,
+      handlers: {
+        status: async () => this.status(),
+        drain: (params) => this.drain((params as { deadlineMs: number }).deadlineMs),
+        logging: async (params) => {
+          logger.level = (params as { level: string }).level
+        },
+      },
+    })
+    if (nameServers !== undefined) {
+      const open: NameServersOptions['open'] = (address, port, downstream) =>
+        this.#engine.open(address, port, downstream)
+      this.#nameServers = new NameServers({ ...nameServers, names: this.#names, open, logger, clock })
+    }
+  }
+
+  start(): void {
+    for (const typeUrl of this.#wholeTypes()) this.#client.subscribe(typeUrl, '*')
+    this.#client.start()
+    this.#control.start()
+    this.#sayWhenReady()
+  }
+
+  /** Stops accepting, lets connections finish until the deadline, cuts and logs the rest. A second call is the first one. */
+  drain(deadlineMs: number): Promise<DrainReport> {
+    this.#draining ??= this.#drain(deadlineMs)
+    return this.#draining
+  }
+
+  async stop(): Promise<void> {
+    this.#client.stop()
+    this.#control.stop()
+    await Promise.all([this.#nameServers?.close(), this.#engine.close()])
+  }
+
+  status(): WorkerStatus {
+    const pending = this.#pending()
+    const state = this.#drained
+      ? 'drained'
+      : this.#draining
+        ? 'draining'
+        : pending.length > 0
+          ? 'starting'
+          : 'serving'
+    return {
+      pid: process.pid,
+      generation: Number(process.env['ISTHMUS_GENERATION'] ?? 1),
+      state,
+      pending,
+      supervisor: this.#client.state,
+      nameServers: this.#nameServers?.addresses() ?? {},
+      names: this.#names.size,
+      engine: this.#engine.status(),
+    }
+  }
+
+  /** One line with the real addresses, once all is there. */
+  #sayWhenReady(): void {
+    if (this.#draining !== undefined) return
+    if (this.#pending().length > 0) {
+      this.#clock.after(READY_CHECK_MS, () => this.#sayWhenReady())
+      return
+    }
+    const listeners = this.#engine.status().listeners.map(({ name, address }) => ({ name, address }))
+    this.#logger.info({ ...this.#nameServers?.addresses(), listeners }, 'ready')
+  }
+
+  #wholeTypes(): string[] {
+    return this.#nameServers === undefined
+      ? [TYPE.cluster, TYPE.listener]
+      : [TYPE.cluster, TYPE.listener, TYPE.nameTable]
+  }
+
+  #pending(): string[] {
+    if (this.#draining !== undefined) return ['draining']
+    const types = this.#wholeTypes().filter((typeUrl) => !this.#applied.has(typeUrl))
+    return [
+      ...types.map((typeUrl) => `worker: ${typeUrl.slice(typeUrl.lastIndexOf('.') + 1)}`),
+      ...this.#engine
+        .status()
+        .listeners.filter(({ phase }) => phase !== 'listening')
+        .map(({ name, phase, detail }) => `listener ${name}: ${detail || phase}`),
+      ...(this.#nameServers?.pending() ?? []),
+    ]
+  }
+
+  #onUpdate(typeUrl: string, { upserted, removed }: XdsUpdate): readonly Problem[] {
+    this.#applied.add(typeUrl)
+    if (typeUrl === TYPE.nameTable) {
+      const table = upserted.at(-1)
+      if (table !== undefined) this.#names.set(decodeNameTable(table.body))
+      else if (removed.length > 0) this.#names.set(new Map())
+      return []
+    }
+    const problems = this.#engine.update(typeUrl, upserted, removed)
+    this.#references.update(typeUrl, upserted, removed)
+    this.#subscribe()
+    return problems
+  }
+
+  #subscribe(): void {
+    if (this.#generation === this.#references.generation) return
+    this.#generation = this.#references.generation
+    this.#follow(TYPE.endpoints, this.#references.endpoints())
+    this.#follow(TYPE.secret, this.#references.secrets())
+  }
+
+  #follow(typeUrl: string, names: string[]): void {
+    const before = this.#subscribed.get(typeUrl) ?? new Set()
+    const now = new Set(names)
+    this.#subscribed.set(typeUrl, now)
+    this.#client.subscribe(typeUrl, names)
+    // Nobody will tell us of these any more: what nothing refers to is let go.
+    const gone = [...before].filter((name) => !now.has(name))
+    if (gone.length > 0) this.#engine.update(typeUrl, [], gone)
+  }
+
+  async #drain(deadlineMs: number): Promise<DrainReport> {
+    this.#logger.info({ deadlineMs }, 'draining')
+    const [report] = await Promise.all([this.#engine.drain(deadlineMs), this.#nameServers?.drain()])
+    this.#drained = true
+    this.#logger.info({ ...report }, 'drained')
+    return report
+  }
+}
+
+/** How often a worker that is not ready yet looks whether it is. */
+const READY_CHECK_MS = 50
+
+const NOWHERE = { region: '', zone: '' }
+
+/** One line per connection, whatever the log level. */
+function accessLogger(logger: Logger): (entry: AccessLogEntry) => void {
+  const access = logger.child({}, { level: 'info' })
+  return ({ time, ...entry }) => access.info({ acceptedAt: time, ...entry }, 'access')
+}

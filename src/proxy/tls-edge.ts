@@ -1,0 +1,116 @@
+import type { Socket } from 'node:net'
+import { createServer, type SecureContextOptions, type Server, type TLSSocket } from 'node:tls'
+import { serverTlsOptions } from '../identity/tls.ts'
+import type { DownstreamTls } from '../resources/accept-types.ts'
+import type { TlsMaterial } from './secrets.ts'
+
+/** Istio's metadata exchange: who selects it must speak its preamble first, which we do not. */
+const PEER_EXCHANGE = 'istio-peer-exchange'
+
+export interface TlsEdgeEvents {
+  /** The handshake is over, and the client's chain leads to one of the pooled CAs. Nothing more is known of it. */
+  onSecure(raw: Socket, stream: TLSSocket): void
+  onFailure(raw: Socket, reason: string, certificate: boolean): void
+}
+
+/**
+ * The TLS half of one filter chain: one server, and so one context, for all its connections. New certificates and bundles are
+ * swapped in under it; connections that are open keep theirs.
+ */
+export class TlsEdge {
+  readonly #events: TlsEdgeEvents
+  #tls: DownstreamTls
+  #material: TlsMaterial
+  #server: Server
+  /** Sockets by `address:port` of the client, for runtimes where a TLS socket does not know the socket below it. */
+  readonly #byRemote = new Map<string, Socket>()
+
+  constructor(tls: DownstreamTls, material: TlsMaterial, events: TlsEdgeEvents) {
+    this.#tls = tls
+    this.#material = material
+    this.#events = events
+    this.#server = this.#create()
+  }
+
+  get material(): TlsMaterial {
+    return this.#material
+  }
+
+  /** Puts configuration and secrets in force for the handshakes to come. */
+  configure(tls: DownstreamTls, material: TlsMaterial): void {
+    const same =
+      material.key === this.#material.key &&
+      tls.minVersion === this.#tls.minVersion &&
+      tls.maxVersion === this.#tls.maxVersion
+    this.#tls = tls
+    this.#material = material
+    // All options again: setSecureContext does not remember the ones it was not given.
+    if (!same) this.#server.setSecureContext(this.#options())
+  }
+
+  /** Takes over a socket that is paused, with its ClientHello put back. */
+  accept(raw: Socket): void {
+    const key = `${raw.remoteAddress}:${raw.remotePort}`
+    this.#byRemote.set(key, raw)
+    raw.once('close', () => {
+      if (this.#byRemote.get(key) === raw) this.#byRemote.delete(key)
+    })
+    this.#server.emit('connection', raw)
+  }
+
+  #options(): SecureContextOptions {
+    const { minVersion, maxVersion } = this.#tls
+    return { ...serverTlsOptions(this.#material.credential, this.#material.bundles), minVersion, maxVersion }
+  }
+
+  #create(): Server {
+    const server = createServer({
+      ...this.#options(),
+      requestCert: true,
+      rejectUnauthorized: true,
+      // The deadline of the connection is shorter and says why.
+      handshakeTimeout: 2 * this.#tls.handshakeTimeoutMs,
+      ALPNCallback: ({ protocols }) => chooseProtocol(this.#tls.alpn, protocols),
+    })
+    server.on('secureConnection', (stream) => {
+      const raw = this.#rawOf(stream)
+      if (raw === undefined) stream.destroy()
+      else this.#events.onSecure(raw, stream)
+    })
+    server.on('tlsClientError', (error: NodeJS.ErrnoException, stream) => {
+      const raw = this.#rawOf(stream)
+      const { authorizationError } = stream
+      if (raw === undefined) stream.destroy()
+      else
+        this.#events.onFailure(
+          raw,
+          describe(error, authorizationError),
+          isCertificateFault(error, authorizationError),
+        )
+    })
+    return server
+  }
+
+  #rawOf(stream: TLSSocket): Socket | undefined {
+    const parent = (stream as { readonly _parent?: Socket })._parent
+    return parent ?? this.#byRemote.get(`${stream.remoteAddress}:${stream.remotePort}`)
+  }
+}
+
+/**
+ * The first of ours that the client offers; where none is, the client's first, since Node would end the handshake with an alert
+ * and Envoy goes on without (Istio's own clients offer what no list names). Undefined when only peer exchange is offered.
+ */
+export function chooseProtocol(ours: readonly string[], offered: readonly string[]): string | undefined {
+  return ours.find((name) => offered.includes(name)) ?? offered.find((name) => name !== PEER_EXCHANGE)
+}
+
+function isCertificateFault(error: NodeJS.ErrnoException, authorizationError: unknown): boolean {
+  return Boolean(authorizationError) || error.code === 'ERR_SSL_PEER_DID_NOT_RETURN_A_CERTIFICATE'
+}
+
+function describe(error: NodeJS.ErrnoException, authorizationError: unknown): string {
+  if (authorizationError) return `the client's certificate is refused: ${String(authorizationError)}`
+  if (error.code === 'ERR_SSL_PEER_DID_NOT_RETURN_A_CERTIFICATE') return 'the client showed no certificate'
+  return `the handshake failed: ${error.code ?? error.message}`
+}

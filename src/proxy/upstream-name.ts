@@ -1,0 +1,21 @@
+/** What the name of an upstream says of its service. */
+export interface NamedService {
+  readonly host: string
+  readonly port: number
+  readonly subset: string
+}
+
+const UNNAMED: NamedService = { host: '', port: 0, subset: '' }
+
+/**
+ * Reads Istio's two spellings, `outbound|9080|v1|host` and `outbound_.9080_.v1_.host`, for the access log. Lenient: whatever else
+ * an upstream may be called, routing goes by the whole name and does not care.
+ */
+export function parseUpstreamName(name: string): NamedService {
+  const separator = name.startsWith('outbound|') ? '|' : name.startsWith('outbound_.') ? '_.' : undefined
+  if (separator === undefined) return UNNAMED
+  const [, port = '', subset = '', ...host] = name.split(separator)
+  if (separator === '|') return { host: host.join('|'), port: Number(port) || 0, subset }
+  // `outbound_.9080_._.host`: between `_.` and `_.` there is nothing, so an empty subset leaves one `_.` of its own.
+  return { host: host.join('_.'), port: Number(port) || 0, subset }
+}

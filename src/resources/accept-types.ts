@@ -1,0 +1,170 @@
+// What the engine is configured by, after an Envoy resource was accepted: plain, immutable data in our words.
+// An Envoy cluster is called an upstream from here on. Times are milliseconds; ids are SPIFFE URIs.
+import type { Credential } from '../identity/credential.ts'
+import type { TrustBundles } from '../identity/trust-bundle.ts'
+
+/** `type.matcher.v3.StringMatcher` without its regex form: one way to write a name is enough, and no input may cost us more than its length. */
+export interface StringMatch {
+  readonly kind: 'exact' | 'prefix' | 'suffix' | 'contains'
+  readonly value: string
+  readonly ignoreCase: boolean
+}
+
+export interface Address {
+  readonly host: string
+  readonly port: number
+}
+
+/** What both TLS contexts share. Secrets are SDS names. */
+export interface TlsConfig {
+  readonly credentialSecret: string
+  readonly trustSecret: string
+  /** The peer's URI SAN must match one of these; empty = any id that the trust bundles prove. */
+  readonly peerIds: readonly StringMatch[]
+  /** In order of preference. */
+  readonly alpn: readonly string[]
+  readonly minVersion: 'TLSv1.2' | 'TLSv1.3'
+  readonly maxVersion: 'TLSv1.2' | 'TLSv1.3'
+}
+
+export interface DownstreamTls extends TlsConfig {
+  /** From accept to the end of the handshake. */
+  readonly handshakeTimeoutMs: number
+}
+
+export interface UpstreamTls extends TlsConfig {
+  readonly sni: string
+  /** The trust domains that `peerIds` name: no other's bundle may vouch for the server. */
+  readonly trustDomains: readonly string[]
+}
+
+export type PermissionRule =
+  | { readonly kind: 'any' }
+  | { readonly kind: 'and' | 'or'; readonly rules: readonly PermissionRule[] }
+  | { readonly kind: 'not'; readonly rule: PermissionRule }
+  | { readonly kind: 'serverName'; readonly match: StringMatch }
+  | { readonly kind: 'port'; readonly from: number; readonly to: number }
+
+export type PrincipalRule =
+  | { readonly kind: 'any' }
+  | { readonly kind: 'and' | 'or'; readonly rules: readonly PrincipalRule[] }
+  | { readonly kind: 'not'; readonly rule: PrincipalRule }
+  /** The verified SPIFFE id; without a matcher any verified id. */
+  | { readonly kind: 'id'; readonly match: StringMatch | undefined }
+  | { readonly kind: 'sourceIp'; readonly address: string; readonly prefixLength: number }
+
+export interface RbacPolicy {
+  readonly name: string
+  readonly permissions: readonly PermissionRule[]
+  readonly principals: readonly PrincipalRule[]
+}
+
+/** Network filter `rbac`. Policies in lexicographic order of their names, as Envoy evaluates them. */
+export interface RbacConfig {
+  readonly action: 'ALLOW' | 'DENY'
+  readonly policies: readonly RbacPolicy[]
+}
+
+export interface FilterChainConfig {
+  /** Unique in its listener; `chain-<index>` where the resource gives none. */
+  readonly name: string
+  /** Lower case; empty = every server name. */
+  readonly serverNames: readonly string[]
+  /** Undefined = plain TCP. */
+  readonly tls: DownstreamTls | undefined
+  readonly rbac: readonly RbacConfig[]
+  /** The SNI is the upstream's name. */
+  readonly sniCluster: boolean
+  /** The upstream where `sniCluster` is false. */
+  readonly upstream: string
+  /** No byte in either direction for this long ends the connection; default one hour. */
+  readonly idleTimeoutMs: number
+  readonly maxConnectAttempts: number
+  readonly maxDurationMs: number | undefined
+}
+
+export interface ListenerConfig {
+  readonly name: string
+  readonly version: string
+  readonly address: Address
+  readonly chains: readonly FilterChainConfig[]
+  /** `metadata.filter_metadata.isthmus`: whose front door this is. Empty strings and 0 where unknown. */
+  readonly service: { readonly host: string; readonly port: number; readonly protocol: string }
+}
+
+export type TransportSocketConfig =
+  | { readonly kind: 'raw' }
+  | { readonly kind: 'tls'; readonly tls: UpstreamTls }
+
+/** Chosen for an endpoint whose `envoy.transport_socket_match` metadata holds every pair of `match`. */
+export interface TransportSocketMatch {
+  readonly name: string
+  readonly match: Readonly<Record<string, unknown>>
+  readonly socket: TransportSocketConfig
+}
+
+/** Passive ejection on failed connects. */
+export interface OutlierConfig {
+  readonly consecutiveFailures: number
+  readonly baseEjectionMs: number
+  readonly maxEjectionMs: number
+  readonly maxEjectionPercent: number
+}
+
+export interface UpstreamConfig {
+  readonly name: string
+  readonly version: string
+  readonly type: 'EDS' | 'STATIC' | 'STRICT_DNS'
+  /** Name of the ClusterLoadAssignment; EDS only. */
+  readonly endpointsName: string
+  /** STATIC and STRICT_DNS only. */
+  readonly inlineEndpoints: EndpointsConfig | undefined
+  readonly connectTimeoutMs: number
+  readonly policy: 'LEAST_REQUEST' | 'ROUND_ROBIN' | 'RANDOM'
+  readonly localityWeighted: boolean
+  readonly socketMatches: readonly TransportSocketMatch[]
+  readonly defaultSocket: TransportSocketConfig
+  readonly outlier: OutlierConfig | undefined
+  readonly dnsRefreshMs: number
+}
+
+export interface EndpointConfig {
+  /** An IP address, or a host name that the engine resolves. */
+  readonly address: Address
+  readonly weight: number
+  /** By EDS: HEALTHY, UNKNOWN and DEGRADED may be chosen. */
+  readonly healthy: boolean
+  readonly healthStatus: string
+  /** `envoy.transport_socket_match` of the endpoint's metadata. */
+  readonly socketMetadata: Readonly<Record<string, unknown>>
+}
+
+export interface LocalityConfig {
+  readonly region: string
+  readonly zone: string
+  readonly priority: number
+  readonly weight: number
+  readonly endpoints: readonly EndpointConfig[]
+}
+
+export interface EndpointsConfig {
+  readonly name: string
+  readonly version: string
+  readonly localities: readonly LocalityConfig[]
+  /** Percent; Envoy's default 140: a priority keeps all traffic until less than 100/140 of it is healthy. */
+  readonly overprovisioningFactor: number
+}
+
+export type SecretConfig =
+  | {
+      readonly kind: 'credential'
+      readonly name: string
+      readonly version: string
+      readonly credential: Credential
+    }
+  | {
+      readonly kind: 'trust'
+      readonly name: string
+      readonly version: string
+      readonly bundles: TrustBundles
+    }

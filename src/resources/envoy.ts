@@ -1,0 +1,163 @@
+// The parts that gateways' and sidecars' resources share, in the shapes that a real Envoy was seen to run.
+import { create, type DescMessage, type MessageShape, toBinary } from '@bufbuild/protobuf'
+import { type Any, AnySchema, type Duration, DurationSchema } from '@bufbuild/protobuf/wkt'
+import { type Address, AddressSchema } from '../xds/gen/envoy/config/core/v3/address_pb.js'
+import type { Locality } from '../xds/gen/envoy/config/core/v3/base_pb.js'
+import {
+  DataSourceSchema,
+  LocalitySchema,
+  TransportSocketSchema,
+} from '../xds/gen/envoy/config/core/v3/base_pb.js'
+import {
+  AggregatedConfigSourceSchema,
+  ApiVersion,
+  type ConfigSource,
+  ConfigSourceSchema,
+  PathConfigSourceSchema,
+} from '../xds/gen/envoy/config/core/v3/config_source_pb.js'
+import { TypedExtensionConfigSchema } from '../xds/gen/envoy/config/core/v3/extension_pb.js'
+import { type Filter, FilterSchema } from '../xds/gen/envoy/config/listener/v3/listener_components_pb.js'
+import {
+  type TcpProxy,
+  TcpProxySchema,
+} from '../xds/gen/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js'
+import {
+  CertificateValidationContextSchema,
+  type SubjectAltNameMatcher,
+  SubjectAltNameMatcher_SanType,
+  SubjectAltNameMatcherSchema,
+  TlsParameters_TlsProtocol,
+} from '../xds/gen/envoy/extensions/transport_sockets/tls/v3/common_pb.js'
+import { type Secret, SecretSchema } from '../xds/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js'
+import {
+  type CommonTlsContext,
+  CommonTlsContextSchema,
+} from '../xds/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.js'
+import { SPIFFECertValidatorConfigSchema } from '../xds/gen/envoy/extensions/transport_sockets/tls/v3/tls_spiffe_validator_config_pb.js'
+
+/** Name of the Secret with the proxy's own certificate; never from discovery: its supervisor fills it from files. */
+export const OWN_CERTIFICATE = 'default'
+/** Name of the Secret with the trust bundles, one per trust domain. */
+export const TRUST_BUNDLES = 'ROOTCA'
+
+/** PEM of one trust domain: its roots and issuing intermediates. */
+export interface DomainBundle {
+  readonly trustDomain: string
+  readonly pem: string
+}
+
+export function pack<D extends DescMessage>(schema: D, message: MessageShape<D>): Any {
+  return create(AnySchema, {
+    typeUrl: `type.googleapis.com/${schema.typeName}`,
+    value: toBinary(schema, message),
+  })
+}
+
+export const seconds = (n: number): Duration => create(DurationSchema, { seconds: BigInt(n) })
+
+/** ADS of the same stream. Finite `initial_fetch_timeout`: with 0 s an Envoy that misses one EDS answer warms for ever. */
+export function adsSource(initialFetchTimeoutSeconds?: number): ConfigSource {
+  return create(ConfigSourceSchema, {
+    configSourceSpecifier: { case: 'ads', value: create(AggregatedConfigSourceSchema) },
+    resourceApiVersion: ApiVersion.V3,
+    ...(initialFetchTimeoutSeconds === undefined
+      ? {}
+      : { initialFetchTimeout: seconds(initialFetchTimeoutSeconds) }),
+  })
+}
+
+export function socketAddress(address: string, port: number): Address {
+  return create(AddressSchema, {
+    address: { case: 'socketAddress', value: { address, portSpecifier: { case: 'portValue', value: port } } },
+  })
+}
+
+export function locality(region: string, zone: string): Locality {
+  return create(LocalitySchema, { region, zone })
+}
+
+export function filter<D extends DescMessage>(name: string, schema: D, message: MessageShape<D>): Filter {
+  return create(FilterSchema, { name, configType: { case: 'typedConfig', value: pack(schema, message) } })
+}
+
+export function tcpProxy(statPrefix: string, upstream: string): TcpProxy {
+  return create(TcpProxySchema, {
+    statPrefix,
+    clusterSpecifier: { case: 'cluster', value: upstream },
+    maxConnectAttempts: 3,
+  })
+}
+
+export function uriSan(kind: 'exact' | 'prefix', value: string): SubjectAltNameMatcher {
+  return create(SubjectAltNameMatcherSchema, {
+    sanType: SubjectAltNameMatcher_SanType.URI,
+    matcher: { matchPattern: { case: kind, value } },
+  })
+}
+
+/** A file of Secrets that the proxy watches itself. */
+function fileSource(path: string): ConfigSource {
+  return create(ConfigSourceSchema, {
+    configSourceSpecifier: { case: 'pathConfigSource', value: create(PathConfigSourceSchema, { path }) },
+    resourceApiVersion: ApiVersion.V3,
+  })
+}
+
+/**
+ * TLS 1.2–1.3, own certificate and trust bundles over SDS; `sans` narrows who may be on the other side. `credentialFile` is where
+ * an Envoy has its own certificate (an SDS file); empty for our proxies, whose supervisor adds it to ADS.
+ */
+export function tlsContext(
+  alpnProtocols: readonly string[],
+  sans: readonly SubjectAltNameMatcher[],
+  credentialFile: string,
+): CommonTlsContext {
+  return create(CommonTlsContextSchema, {
+    tlsParams: {
+      tlsMinimumProtocolVersion: TlsParameters_TlsProtocol.TLSv1_2,
+      tlsMaximumProtocolVersion: TlsParameters_TlsProtocol.TLSv1_3,
+    },
+    alpnProtocols: [...alpnProtocols],
+    tlsCertificateSdsSecretConfigs: [
+      { name: OWN_CERTIFICATE, sdsConfig: credentialFile === '' ? adsSource() : fileSource(credentialFile) },
+    ],
+    validationContextType: {
+      case: 'combinedValidationContext',
+      value: {
+        defaultValidationContext: create(CertificateValidationContextSchema, {
+          matchTypedSubjectAltNames: [...sans],
+        }),
+        validationContextSdsSecretConfig: { name: TRUST_BUNDLES, sdsConfig: adsSource() },
+      },
+    },
+  })
+}
+
+export function transportSocket<D extends DescMessage>(name: string, schema: D, message: MessageShape<D>) {
+  return create(TransportSocketSchema, {
+    name,
+    configType: { case: 'typedConfig', value: pack(schema, message) },
+  })
+}
+
+/** `ROOTCA`: each trust domain with its own bundle, never pooled (`envoy.tls.cert_validator.spiffe`). */
+export function trustBundleSecret(bundles: readonly DomainBundle[]): Secret {
+  const validator = create(SPIFFECertValidatorConfigSchema, {
+    trustDomains: bundles.map(({ trustDomain, pem }) => ({
+      name: trustDomain,
+      trustBundle: create(DataSourceSchema, { specifier: { case: 'inlineString', value: pem } }),
+    })),
+  })
+  return create(SecretSchema, {
+    name: TRUST_BUNDLES,
+    type: {
+      case: 'validationContext',
+      value: {
+        customValidatorConfig: create(TypedExtensionConfigSchema, {
+          name: 'envoy.tls.cert_validator.spiffe',
+          typedConfig: pack(SPIFFECertValidatorConfigSchema, validator),
+        }),
+      },
+    },
+  })
+}

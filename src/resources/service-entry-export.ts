@@ -1,0 +1,174 @@
+import { isIP } from 'node:net'
+import { contentHash } from '../lib/canonical.ts'
+import { fail, ok, problem, type Result } from '../lib/result.ts'
+import { isDnsName, parseServiceHost } from '../model/host.ts'
+import { NOT_READY_LABEL } from '../model/imports.ts'
+import type { ClusterInfo, Exposure, ModelGateway, ModelPort } from '../model/types.ts'
+import type { EntryConfig, EntryEndpoint, EntryPort } from './service-entry.ts'
+
+/** Where generated entries live, as in the reference product. */
+export const ENTRY_NAMESPACE = 'xcp-multicluster'
+export const MANAGED_BY = 'app.kubernetes.io/managed-by'
+export const MANAGER = 'isthmus'
+/** Endpoint labels of the reference product, and Istio's for mutual TLS. */
+export const CLUSTER_LABEL = 'xcp.tetrate.io/cluster'
+export const NETWORK_LABEL = 'network'
+export const TLS_MODE_LABEL = 'security.istio.io/tlsMode'
+/** Annotation: the rule of the serving cluster that exposed it. */
+export const RULE_ANNOTATION = 'isthmus.io/exposed-by'
+
+/**
+ * What a peer is told of each exposed service: its host and ports, and the addresses of the gateway that serves it. A service
+ * whose gateway has no address yet is withheld.
+ */
+export function exportEntries(
+  exposures: readonly Exposure[],
+  gateways: readonly ModelGateway[],
+  self: ClusterInfo,
+): EntryConfig[] {
+  const byName = new Map(gateways.map((gateway) => [`${gateway.namespace}/${gateway.name}`, gateway]))
+  const ready = exposures.flatMap((exposure) => {
+    const gateway = byName.get(exposure.gateway ?? '')
+    return exposure.decision.allowed && gateway !== undefined && gateway.addresses.length > 0
+      ? [{ exposure, gateway }]
+      : []
+  })
+  const names = entryNames(ready.map(({ exposure }) => exposure.service.host))
+  return ready.map(({ exposure, gateway }) => {
+    const { host } = exposure.service
+    const ports = exposure.service.ports.map(entryPort)
+    const weight = Math.max(
+      1,
+      ...exposure.service.ports.map((port) => port.endpoints.filter(({ ready }) => ready).length),
+    )
+    return {
+      namespace: ENTRY_NAMESPACE,
+      name: names.get(host) ?? '',
+      labels: { [MANAGED_BY]: MANAGER },
+      annotations: { [RULE_ANNOTATION]: exposure.rule },
+      hosts: [host],
+      location: 'MESH_INTERNAL',
+      resolution: gateway.addresses.every(({ address }) => isIP(address) !== 0) ? 'STATIC' : 'DNS',
+      ports,
+      endpoints: gateway.addresses.map(({ address, port }) => ({
+        address,
+        ports: Object.fromEntries(ports.map(({ name }) => [name, port])),
+        labels: {
+          [NETWORK_LABEL]: self.network,
+          [TLS_MODE_LABEL]: 'istio',
+          [CLUSTER_LABEL]: self.id,
+          'xcp.tetrate.io/hops': '0',
+          'xcp.tetrate.io/serviceType': 'remoteGateway',
+          ...notReadyLabel(exposure.service.ports),
+        },
+        network: '',
+        locality: [self.locality.region, self.locality.zone].filter((part) => part !== '').join('/'),
+        weight,
+      })),
+      exportTo: ['*'],
+      subjectAltNames: [...gateway.spiffeIds].sort(),
+    }
+  })
+}
+
+/** A label value has 63 characters at most: ports that find no room there are tried, and refused by the gateway. */
+const LABEL_LENGTH_MAX = 63
+
+/** So that others can fail over, or say at once that nobody is there. */
+function notReadyLabel(ports: readonly ModelPort[]): Record<string, string> {
+  let label = ''
+  for (const { number, endpoints } of ports) {
+    if (endpoints.some(({ ready, draining }) => ready || draining)) continue
+    const longer = label === '' ? String(number) : `${label}.${number}`
+    if (longer.length <= LABEL_LENGTH_MAX) label = longer
+  }
+  return label === '' ? {} : { [NOT_READY_LABEL]: label }
+}
+
+function entryPort({ name, number, protocol }: ModelPort): EntryPort {
+  return { name: name === '' ? `${protocol}-${number}` : name, number, protocol: protocol.toUpperCase() }
+}
+
+/**
+ * `global-gwinternal-productpage-bookinfo-svc-cluster-local`, as the reference product names them. Two hosts that read the same
+ * with dashes (`a-b.c`, `a.b-c`) get the hash of the host behind.
+ */
+export function entryNames(hosts: readonly string[]): ReadonlyMap<string, string> {
+  const dashed = (host: string): string => `global-gwinternal-${host.replaceAll('.', '-')}`
+  const groups = Map.groupBy(new Set(hosts), dashed)
+  return new Map(
+    [...groups].flatMap(([name, members]) =>
+      members.map(
+        (host) => [host, members.length === 1 ? name : `${name}-${contentHash(host).slice(0, 8)}`] as const,
+      ),
+    ),
+  )
+}
+
+/**
+ * What we make of an entry that a peer sent: only hosts of Kubernetes services, only gateway identities of the peer's own trust
+ * domain, and cluster and network as our objects say, whatever it claims. `network` undefined: we know no Cluster object of it.
+ */
+export function acceptEntry(
+  entry: EntryConfig,
+  peer: { readonly cluster: string; readonly trustDomain: string; readonly network: string },
+): Result<EntryConfig> {
+  const object = `ServiceEntry/${entry.namespace}/${entry.name} of peer ${peer.cluster}`
+  const [host = '', ...more] = entry.hosts
+  if (more.length > 0 || !isDnsName(host) || parseServiceHost(host) === undefined) {
+    return fail(
+      problem(
+        object,
+        'spec.hosts',
+        `is [${entry.hosts.join(', ')}], expected one name.namespace.svc.cluster.local`,
+      ),
+    )
+  }
+  const foreign = entry.subjectAltNames.find((id) => !id.startsWith(`spiffe://${peer.trustDomain}/`))
+  if (foreign !== undefined || entry.subjectAltNames.length === 0) {
+    const found = foreign ?? 'empty'
+    return fail(
+      problem(
+        object,
+        'spec.subjectAltNames',
+        `is ${found}, expected ids of trust domain ${peer.trustDomain}`,
+      ),
+    )
+  }
+  const wrong = wrongPort(entry.ports)
+  if (wrong !== undefined) return fail(problem(object, 'spec.ports', wrong))
+  for (const [i, endpoint] of entry.endpoints.entries()) {
+    const message = wrongEndpoint(endpoint)
+    if (message !== undefined) return fail(problem(object, `spec.endpoints[${i}]`, message))
+  }
+  return ok({
+    ...entry,
+    labels: { [MANAGED_BY]: MANAGER },
+    location: 'MESH_INTERNAL',
+    resolution: entry.endpoints.every(({ address }) => isIP(address) !== 0) ? 'STATIC' : 'DNS',
+    endpoints: entry.endpoints.map((endpoint) => ({
+      ...endpoint,
+      labels: {
+        ...endpoint.labels,
+        [NETWORK_LABEL]: peer.network,
+        [CLUSTER_LABEL]: peer.cluster,
+        [TLS_MODE_LABEL]: 'istio',
+      },
+    })),
+  })
+}
+
+function wrongPort(ports: readonly EntryPort[]): string | undefined {
+  if (ports.length === 0) return 'is empty, expected at least one port'
+  const bad = ports.find(({ name, number }) => name === '' || number < 1 || number > 65_535)
+  return bad === undefined
+    ? undefined
+    : `has "${bad.name}" ${bad.number}, expected a name and a number from 1 to 65535`
+}
+
+function wrongEndpoint({ address, ports }: EntryEndpoint): string | undefined {
+  if (isIP(address) === 0 && !isDnsName(address))
+    return `has address "${address}", expected an IP address or a host name`
+  const bad = Object.entries(ports).find(([, number]) => number < 1 || number > 65_535)
+  return bad === undefined ? undefined : `has port ${bad[1]}, expected 1 to 65535`
+}

@@ -1,0 +1,105 @@
+import { byText } from '../model/labels.ts'
+import type { EntryConfig, EntryEndpoint, EntryPort } from './service-entry.ts'
+import {
+  CLUSTER_LABEL,
+  ENTRY_NAMESPACE,
+  entryNames,
+  MANAGED_BY,
+  MANAGER,
+  RULE_ANNOTATION,
+} from './service-entry-export.ts'
+
+/** What each peer offers: cluster → host → its accepted entry. */
+export type Offers = ReadonlyMap<string, ReadonlyMap<string, EntryConfig>>
+
+/** One ServiceEntry per host that any peer offers, the endpoints of all of them in it; sorted by host. */
+export function mergeOffers(offers: Offers): EntryConfig[] {
+  const byHost = new Map<string, { cluster: string; entry: EntryConfig }[]>()
+  for (const [cluster, entries] of [...offers].sort(([a], [b]) => byText(a, b))) {
+    for (const [host, entry] of entries) byHost.set(host, [...(byHost.get(host) ?? []), { cluster, entry }])
+  }
+  const names = entryNames([...byHost.keys()])
+  return [...byHost]
+    .sort(([a], [b]) => byText(a, b))
+    .map(([host, parts]) => mergeHost(host, names.get(host) ?? '', parts))
+}
+
+function mergeHost(
+  host: string,
+  name: string,
+  parts: readonly { cluster: string; entry: EntryConfig }[],
+): EntryConfig {
+  const ports = mergePorts(parts.map(({ entry }) => entry.ports))
+  const nameOf = new Map(ports.map((port) => [port.number, port.name]))
+  const endpoints = parts.flatMap(({ entry }) =>
+    entry.endpoints.map((endpoint) => rename(endpoint, entry.ports, nameOf)),
+  )
+  const rules = parts.map(({ cluster, entry }) => `${cluster}: ${entry.annotations[RULE_ANNOTATION] ?? ''}`)
+  return {
+    namespace: ENTRY_NAMESPACE,
+    name,
+    labels: { [MANAGED_BY]: MANAGER },
+    annotations: { [RULE_ANNOTATION]: rules.join('; ') },
+    hosts: [host],
+    location: 'MESH_INTERNAL',
+    resolution: parts.some(({ entry }) => entry.resolution === 'DNS') ? 'DNS' : 'STATIC',
+    ports,
+    endpoints,
+    exportTo: ['*'],
+    subjectAltNames: [...new Set(parts.flatMap(({ entry }) => entry.subjectAltNames))].sort(),
+  }
+}
+
+/** All numbers, each once, under the first name given; a name already used for another number gets the number behind. */
+function mergePorts(lists: readonly (readonly EntryPort[])[]): EntryPort[] {
+  const byNumber = new Map<number, EntryPort>()
+  const used = new Set<string>()
+  for (const port of lists.flat()) {
+    if (byNumber.has(port.number)) continue
+    const name = used.has(port.name) ? `${port.name}-${port.number}` : port.name
+    used.add(name)
+    byNumber.set(port.number, { ...port, name })
+  }
+  return [...byNumber.values()].sort((a, b) => a.number - b.number)
+}
+
+/** An endpoint's port map under the merged names. */
+function rename(
+  endpoint: EntryEndpoint,
+  ports: readonly EntryPort[],
+  nameOf: ReadonlyMap<number, string>,
+): EntryEndpoint {
+  const renamed = ports.flatMap(({ name, number }) => {
+    const at = endpoint.ports[name]
+    return at === undefined ? [] : [[nameOf.get(number) ?? name, at] as const]
+  })
+  return { ...endpoint, ports: Object.fromEntries(renamed) }
+}
+
+/**
+ * The inverse of `mergeOffers` for one peer, from entries that an earlier run wrote: what it offered then stays in force until
+ * it has been heard again.
+ */
+export function offersOf(
+  entries: readonly EntryConfig[],
+  peer: { readonly cluster: string; readonly trustDomain: string },
+): Map<string, EntryConfig> {
+  const offers = new Map<string, EntryConfig>()
+  for (const entry of entries) {
+    const [host] = entry.hosts
+    const endpoints = entry.endpoints.filter(({ labels }) => labels[CLUSTER_LABEL] === peer.cluster)
+    if (host === undefined || endpoints.length === 0) continue
+    const served = new Set(endpoints.flatMap(({ ports }) => Object.keys(ports)))
+    const rules = (entry.annotations[RULE_ANNOTATION] ?? '').split('; ')
+    const rule =
+      rules.find((text) => text.startsWith(`${peer.cluster}: `))?.slice(peer.cluster.length + 2) ?? ''
+    offers.set(host, {
+      ...entry,
+      annotations: { [RULE_ANNOTATION]: rule },
+      ports: entry.ports.filter(({ name }) => served.has(name)),
+      endpoints,
+      subjectAltNames: entry.subjectAltNames.filter((id) => id.startsWith(`spiffe://${peer.trustDomain}/`)),
+    })
+  }
+  return offers
+}

@@ -1,0 +1,204 @@
+import { create } from '@bufbuild/protobuf'
+import { formatServerName } from '../model/server-name.ts'
+import type { Model } from '../model/types.ts'
+import {
+  Cluster_DiscoveryType,
+  Cluster_LbPolicy,
+  type Cluster_TransportSocketMatch,
+  Cluster_TransportSocketMatchSchema,
+  ClusterSchema,
+  type Cluster as XdsCluster,
+} from '../xds/gen/envoy/config/cluster/v3/cluster_pb.js'
+import { ClusterLoadAssignmentSchema } from '../xds/gen/envoy/config/endpoint/v3/endpoint_pb.js'
+import { type Listener, ListenerSchema } from '../xds/gen/envoy/config/listener/v3/listener_pb.js'
+import { TcpProxySchema } from '../xds/gen/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js'
+import { RawBufferSchema } from '../xds/gen/envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer_pb.js'
+import { SecretSchema } from '../xds/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js'
+import { UpstreamTlsContextSchema } from '../xds/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.js'
+import { TYPE } from '../xds/types.ts'
+import { type BindRange, bindAddresses } from './bind-address.ts'
+import { type CallableHost, type CallablePort, callableHosts } from './callable.ts'
+import { loadAssignment } from './endpoints.ts'
+import {
+  adsSource,
+  type DomainBundle,
+  filter,
+  seconds,
+  socketAddress,
+  TRUST_BUNDLES,
+  tcpProxy,
+  tlsContext,
+  transportSocket,
+  trustBundleSecret,
+  uriSan,
+} from './envoy.ts'
+import { encodeNameTable, NAME_TABLE, type NameInfo } from './name-table.ts'
+import { SnapshotBuilder } from './snapshot-builder.ts'
+
+export interface SidecarOptions {
+  /** Where the listeners' addresses come from. */
+  readonly bind: BindRange
+  readonly bundles: readonly DomainBundle[]
+  /** False for clients in clear: everything but the Secret. */
+  readonly secrets: boolean
+  /** Whether the client takes host names as endpoints' addresses: our engine does, Envoy does not. */
+  readonly hostNames: boolean
+  /** An Envoy's SDS file with its own certificate; empty for our sidecar. */
+  readonly credentialFile: string
+}
+
+/**
+ * What every sidecar of the cluster serves: per host an address in the bind range, per port a listener on it whose upstream is
+ * local endpoints in clear and remote gateways over mutual TLS; and the names that lead there.
+ */
+export function sidecarResources(
+  model: Model,
+  options: SidecarOptions,
+  previous?: SnapshotBuilder,
+): SnapshotBuilder {
+  const builder = new SnapshotBuilder(previous)
+  for (const typeUrl of [TYPE.cluster, TYPE.endpoints, TYPE.listener, TYPE.nameTable]) builder.type(typeUrl)
+  const hosts = callableHosts(model, options.hostNames)
+  const addresses = bindAddresses(
+    hosts.map(({ host }) => host),
+    options.bind,
+  )
+  for (const callable of hosts)
+    addHost(builder, callable, addresses.get(callable.host), options.credentialFile)
+  const names = nameTable(hosts, addresses)
+  builder.add(TYPE.nameTable, NAME_TABLE, names, () => encodeNameTable(names))
+  if (options.secrets) {
+    const { bundles } = options
+    builder.message(TYPE.secret, SecretSchema, TRUST_BUNDLES, bundles, () => trustBundleSecret(bundles))
+  }
+  return builder
+}
+
+function addHost(
+  builder: SnapshotBuilder,
+  { host, ports, gatewayIds }: CallableHost,
+  address: string | undefined,
+  credentialFile: string,
+): void {
+  for (const port of ports) {
+    const name = upstreamName(host, port.number)
+    const remote = port.endpoints.some(({ mtls }) => mtls)
+    const shape = { host, port: port.number, gatewayIds: remote ? gatewayIds : [], credentialFile }
+    builder.message(TYPE.cluster, ClusterSchema, name, shape, () => upstream(name, shape))
+    builder.message(TYPE.endpoints, ClusterLoadAssignmentSchema, name, port.endpoints, () =>
+      loadAssignment(name, port.endpoints),
+    )
+    if (address === undefined) continue
+    const inputs = { address, protocol: port.protocol }
+    builder.message(TYPE.listener, ListenerSchema, `${host}_${port.number}`, inputs, () =>
+      listener(host, port, address),
+    )
+  }
+}
+
+/** Istio's name of an upstream: `outbound|9080||productpage.bookinfo.svc.cluster.local`. */
+function upstreamName(host: string, port: number): string {
+  return `outbound|${port}||${host}`
+}
+
+interface UpstreamShape {
+  readonly host: string
+  readonly port: number
+  /** Empty: no remote gateway, no TLS. */
+  readonly gatewayIds: readonly string[]
+  readonly credentialFile: string
+}
+
+function upstream(name: string, shape: UpstreamShape): XdsCluster {
+  return create(ClusterSchema, {
+    name,
+    clusterDiscoveryType: { case: 'type', value: Cluster_DiscoveryType.EDS },
+    connectTimeout: seconds(2),
+    lbPolicy: Cluster_LbPolicy.LEAST_REQUEST,
+    edsClusterConfig: { serviceName: name, edsConfig: adsSource(5) },
+    commonLbConfig: {
+      healthyPanicThreshold: { value: 0 },
+      localityConfigSpecifier: { case: 'localityWeightedLbConfig', value: {} },
+    },
+    // Failures to connect or to shake hands count here; Envoy's 5xx counter sees none of them in TCP.
+    outlierDetection: {
+      consecutive5xx: 5,
+      enforcingConsecutive5xx: 100,
+      enforcingSuccessRate: 0,
+      interval: seconds(1),
+      baseEjectionTime: seconds(3),
+      maxEjectionPercent: 100,
+      splitExternalLocalOriginErrors: true,
+      consecutiveLocalOriginFailure: 2,
+      enforcingConsecutiveLocalOriginFailure: 100,
+    },
+    transportSocketMatches: [...(shape.gatewayIds.length === 0 ? [] : [mutualTls(shape)]), clearText()],
+  })
+}
+
+function mutualTls({ host, port, gatewayIds, credentialFile }: UpstreamShape): Cluster_TransportSocketMatch {
+  const context = create(UpstreamTlsContextSchema, {
+    sni: formatServerName({ port, subset: '', host }),
+    commonTlsContext: tlsContext(
+      ['istio'],
+      gatewayIds.map((id) => uriSan('exact', id)),
+      credentialFile,
+    ),
+  })
+  return create(Cluster_TransportSocketMatchSchema, {
+    name: 'tlsMode-istio',
+    match: { tlsMode: 'istio' },
+    transportSocket: transportSocket('envoy.transport_sockets.tls', UpstreamTlsContextSchema, context),
+  })
+}
+
+function clearText(): Cluster_TransportSocketMatch {
+  return create(Cluster_TransportSocketMatchSchema, {
+    name: 'tlsMode-disabled',
+    match: {},
+    transportSocket: transportSocket(
+      'envoy.transport_sockets.raw_buffer',
+      RawBufferSchema,
+      create(RawBufferSchema),
+    ),
+  })
+}
+
+function listener(host: string, port: CallablePort, address: string): Listener {
+  const name = `${host}_${port.number}`
+  return create(ListenerSchema, {
+    name,
+    address: socketAddress(address, port.number),
+    filterChains: [
+      {
+        filters: [
+          filter(
+            'envoy.filters.network.tcp_proxy',
+            TcpProxySchema,
+            tcpProxy(name, upstreamName(host, port.number)),
+          ),
+        ],
+      },
+    ],
+    metadata: { filterMetadata: { isthmus: { host, port: port.number, protocol: port.protocol } } },
+  })
+}
+
+/** Host, `svc.ns` and `svc.ns.svc` → the host's address. Hosts that found no room in the range have no name. */
+function nameTable(
+  hosts: readonly CallableHost[],
+  addresses: ReadonlyMap<string, string>,
+): Record<string, NameInfo> {
+  const table: Record<string, NameInfo> = {}
+  for (const { host, name, namespace } of hosts) {
+    const address = addresses.get(host)
+    if (address === undefined) continue
+    const service = name !== '' && host === `${name}.${namespace}.svc.cluster.local`
+    const info = { ips: [address], shortname: service ? name : '', namespace: service ? namespace : '' }
+    table[host] = info
+    if (!service) continue
+    table[`${name}.${namespace}`] ??= info
+    table[`${name}.${namespace}.svc`] ??= info
+  }
+  return table
+}

@@ -1,0 +1,76 @@
+import { spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import t from 'tap'
+import { parseDuration } from '../../src/cli/proxy-options.ts'
+import { MAIN } from '../process/pod.ts'
+
+const WHO = [
+  '--cluster',
+  'c',
+  '--name',
+  'n',
+  '--namespace',
+  'ns',
+  '--certs',
+  '/nowhere',
+  '--run-dir',
+  '/nowhere',
+]
+
+function run(args: readonly string[], env: Record<string, string> = {}) {
+  const { status, stderr } = spawnSync(process.execPath, [MAIN, ...args], {
+    env: { ...process.env, ...env },
+    encoding: 'utf8',
+  })
+  return { status, stderr }
+}
+
+t.test('durations', async (t) => {
+  t.same(
+    ['500ms', '45s', '2m', '1h'].map(parseDuration),
+    [500, 45_000, 120_000, 3_600_000].map((value) => ({ ok: true, value })),
+  )
+  for (const text of ['', '45', 's', '-1s', '1.5s', '45 s', '1d']) t.notOk(parseDuration(text).ok, text)
+})
+
+t.test('every mistake is named in one start, and the exit code is 64', async (t) => {
+  const flags = [
+    '--discovery',
+    'nowhere',
+    '--drain',
+    'soon',
+    '--dns-upstream',
+    'dns.example',
+    '--socks',
+    'x',
+    '--log-level',
+    'loud',
+  ]
+  const { status, stderr } = run(['sidecar', ...WHO, ...flags, '--bind', '127.240.0.1/16'])
+  t.equal(status, 64)
+  for (const flag of ['discovery', 'drain', 'dns-upstream', 'socks', 'log-level', 'bind'])
+    t.match(stderr, `isthmus sidecar: --${flag}: `)
+})
+
+t.test('a flag may come from the environment; one that is missing is named', async (t) => {
+  const { status, stderr } = run(['gateway', ...WHO], {
+    ISTHMUS_DISCOVERY: 'not an address',
+    ISTHMUS_DRAIN: '1s',
+  })
+  t.equal(status, 64)
+  t.match(stderr, '--discovery: ')
+  t.notMatch(stderr, '--drain')
+  t.match(run(['gateway', ...WHO]), { status: 64, stderr: /--discovery/ })
+})
+
+t.test('drain says what went wrong, with 1, or 64 for bad usage', async (t) => {
+  t.match(run(['drain', '--admin', 'nowhere']), { status: 64, stderr: /--admin/ })
+  const closed = createServer().listen(0, '127.0.0.1')
+  await once(closed, 'listening')
+  const { port } = closed.address() as AddressInfo
+  closed.close()
+  await once(closed, 'close')
+  t.match(run(['drain', '--admin', `127.0.0.1:${port}`]), { status: 1, stderr: /ECONNREFUSED/ })
+})

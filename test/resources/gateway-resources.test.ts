@@ -1,0 +1,168 @@
+import { fromBinary } from '@bufbuild/protobuf'
+import { anyUnpack } from '@bufbuild/protobuf/wkt'
+import t from 'tap'
+import { acceptEndpoints } from '../../src/resources/accept-endpoints.ts'
+import { acceptListener } from '../../src/resources/accept-listener.ts'
+import { acceptSecret } from '../../src/resources/accept-secret.ts'
+import { acceptUpstream } from '../../src/resources/accept-upstream.ts'
+import { gatewayResources } from '../../src/resources/gateway-resources.ts'
+import type { SnapshotBuilder } from '../../src/resources/snapshot-builder.ts'
+import { ListenerSchema } from '../../src/xds/gen/envoy/config/listener/v3/listener_pb.js'
+import { TcpProxySchema } from '../../src/xds/gen/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js'
+import { TYPE, type XdsResource } from '../../src/xds/types.ts'
+import { bundlesOf, gateway, modelOf, peer, reachability, service, setting, workspace } from './world.ts'
+
+const NAME = 'outbound_.9080_._.productpage.bookinfo.svc.cluster.local'
+const bundles = await bundlesOf('cluster-1', 'cluster-2', 'cluster-3')
+const bind = { address: '0.0.0.0', port: 15443 }
+const peers = peer('cluster-2', bundles[1]?.pem ?? '') + peer('cluster-3', bundles[2]?.pem ?? '')
+const story =
+  service({ name: 'productpage', pods: ['10.0.1.10:8080', '10.0.1.11:8080!'] }) +
+  service({ name: 'details', pods: ['10.0.1.20:9080'] }) +
+  gateway('203.0.113.10') +
+  workspace +
+  setting() +
+  reachability(['cluster-1', 'cluster-2', 'cluster-3'], { 'cluster-2-network': 'cluster-1-network' }) +
+  peers
+
+function build(yaml: string, secrets = true, previous?: SnapshotBuilder): SnapshotBuilder {
+  const model = modelOf(yaml)
+  return gatewayResources(model, model.gateways[0], { bind, bundles, secrets, credentialFile: '' }, previous)
+}
+
+function names(builder: SnapshotBuilder, type: string): string[] {
+  return [...(builder.snapshot().get(type)?.keys() ?? [])].sort()
+}
+
+function resource(builder: SnapshotBuilder, type: string, name: string): XdsResource {
+  const found = builder.snapshot().get(type)?.get(name)
+  if (found === undefined) throw new Error(`no ${name}`)
+  return found
+}
+
+t.test('every exposed port has an upstream and endpoints under its server name', async (t) => {
+  const built = build(story)
+  const expected = ['details', 'productpage'].map(
+    (name) => `outbound_.9080_._.${name}.bookinfo.svc.cluster.local`,
+  )
+  t.strictSame(names(built, TYPE.cluster), expected)
+  t.strictSame(names(built, TYPE.endpoints), expected)
+  const upstream = acceptUpstream(resource(built, TYPE.cluster, NAME))
+  t.match(upstream, { ok: true, value: { type: 'EDS', endpointsName: NAME, defaultSocket: { kind: 'raw' } } })
+})
+
+t.test('ready endpoints are healthy, draining ones are said to be', async (t) => {
+  const accepted = acceptEndpoints(resource(build(story), TYPE.endpoints, NAME))
+  if (!accepted.ok) throw new Error(JSON.stringify(accepted.error))
+  const found = accepted.value.localities.flatMap(({ endpoints }) => endpoints)
+  t.strictSame(
+    found.map(({ address, healthStatus }) => [address.host, address.port, healthStatus]),
+    [
+      ['10.0.1.10', 8080, 'HEALTHY'],
+      ['10.0.1.11', 8080, 'DRAINING'],
+    ],
+  )
+  t.equal(accepted.value.localities[0]?.region, 'region-of-cluster-1')
+})
+
+t.test('a Service without endpoints keeps its upstream, with an empty assignment', async (t) => {
+  const built = build(story.replace('10.0.1.20', '10.0.1.20').concat(service({ name: 'empty' })))
+  const name = 'outbound_.9080_._.empty.bookinfo.svc.cluster.local'
+  t.ok(built.snapshot().get(TYPE.cluster)?.has(name))
+  t.match(acceptEndpoints(resource(built, TYPE.endpoints, name)), { ok: true, value: { localities: [] } })
+})
+
+t.test('the listener terminates mutual TLS and admits only who may reach this network', async (t) => {
+  const accepted = acceptListener(resource(build(story), TYPE.listener, 'eastwest'))
+  if (!accepted.ok) throw new Error(JSON.stringify(accepted.error))
+  const [chain] = accepted.value.chains
+  t.strictSame(accepted.value.address, { host: '0.0.0.0', port: 15443 })
+  t.match(chain, { sniCluster: true, maxConnectAttempts: 3 })
+  t.match(chain?.tls, {
+    credentialSecret: 'default',
+    trustSecret: 'ROOTCA',
+    alpn: ['h2', 'http/1.1', 'istio'],
+  })
+  const [rbac] = chain?.rbac ?? []
+  t.equal(rbac?.action, 'ALLOW')
+  t.strictSame(
+    rbac?.policies.map(({ name }) => name.split(':')[0]),
+    ['cluster-1', 'cluster-2'],
+    'not cluster-3, which no rule lets in',
+  )
+  t.match(
+    rbac?.policies[1]?.name,
+    /OrganizationSetting\/acme\/default .*networkReachability\["cluster-2-network"\]/,
+  )
+})
+
+t.test('an Envoy connects upstream only after the handshake', async (t) => {
+  const listener = fromBinary(ListenerSchema, resource(build(story), TYPE.listener, 'eastwest').body)
+  const config = listener.filterChains[0]?.filters.at(-1)?.configType
+  const proxy = config?.case === 'typedConfig' ? anyUnpack(config.value, TcpProxySchema) : undefined
+  t.strictSame(
+    proxy?.$unknown?.map(({ no, data }) => [no, Buffer.from(data).toString('hex')]),
+    [
+      // upstream_connect_mode: ON_DOWNSTREAM_TLS_HANDSHAKE
+      [21, '02'],
+      // max_early_data_bytes { value: 65536 }
+      [22, '0408808004'],
+    ],
+  )
+})
+
+t.test('a policy asks for its trust domain and excludes every other federated one', async (t) => {
+  const accepted = acceptListener(resource(build(story), TYPE.listener, 'eastwest'))
+  if (!accepted.ok) throw new Error(JSON.stringify(accepted.error))
+  const principal = accepted.value.chains[0]?.rbac[0]?.policies[1]?.principals[0]
+  const id = (cluster: string) => ({
+    kind: 'id',
+    match: { kind: 'prefix', value: `spiffe://${cluster}.local/` },
+  })
+  t.match(principal, {
+    kind: 'and',
+    rules: [id('cluster-2'), { kind: 'not', rule: id('cluster-1') }, { kind: 'not', rule: id('cluster-3') }],
+  })
+})
+
+t.test('trust bundles are sent apart, one per trust domain, and not to clients in clear', async (t) => {
+  const accepted = acceptSecret(resource(build(story), TYPE.secret, 'ROOTCA'))
+  if (!accepted.ok || accepted.value.kind !== 'trust') throw new Error('no trust')
+  t.strictSame(accepted.value.bundles.trustDomains, ['cluster-1.local', 'cluster-2.local', 'cluster-3.local'])
+  t.equal(build(story, false).snapshot().has(TYPE.secret), false)
+})
+
+t.test('what a limited setting no longer exposes is gone, the rest is the same object', async (t) => {
+  const before = build(story)
+  const limited = story.replace(setting(), setting([{ app: 'details' }]))
+  const after = build(limited, true, before)
+  t.strictSame(names(after, TYPE.cluster), ['outbound_.9080_._.details.bookinfo.svc.cluster.local'])
+  t.equal(resource(after, TYPE.listener, 'eastwest'), resource(before, TYPE.listener, 'eastwest'))
+  t.equal(resource(after, TYPE.secret, 'ROOTCA'), resource(before, TYPE.secret, 'ROOTCA'))
+})
+
+t.test('an endpoint that changes makes one new resource', async (t) => {
+  const before = build(story)
+  const after = build(story.replace('10.0.1.20', '10.0.1.21'), true, before)
+  const changed = [...after.snapshot()].flatMap(([type, resources]) =>
+    [...resources.values()].filter((now) => now !== before.snapshot().get(type)?.get(now.name)),
+  )
+  t.strictSame(
+    changed.map(({ name, anyTypeUrl }) => [name, anyTypeUrl]),
+    [['outbound_.9080_._.details.bookinfo.svc.cluster.local', TYPE.endpoints]],
+  )
+})
+
+t.test('a gateway that is gone has nothing left', async (t) => {
+  const model = modelOf(story)
+  const snapshot = gatewayResources(model, undefined, {
+    bind,
+    bundles,
+    secrets: true,
+    credentialFile: '',
+  }).snapshot()
+  t.strictSame(
+    [...snapshot.values()].map(({ size }) => size),
+    [0, 0, 0, 0],
+  )
+})
