@@ -161,6 +161,34 @@ t.test('strangers never cause a connect upstream', async (t) => {
   await target.close()
 })
 
+t.test('what a client is told when its handshake fails', async (t) => {
+  const target = await backend()
+  const world = await gateway(target)
+  const told = async (options: object) => {
+    const client = world.open(options)
+    client.resume()
+    const [error] = (await once(client, 'error')) as [NodeJS.ErrnoException]
+    return error.code
+  }
+  const nobody = { cert: undefined, key: undefined }
+  t.equal(await told(nobody), 'ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED')
+  t.equal(await told({ ...nobody, maxVersion: 'TLSv1.2' }), 'ERR_SSL_SSL/TLS_ALERT_HANDSHAKE_FAILURE')
+  t.equal(
+    await told({ ALPNProtocols: ['istio-peer-exchange'] }),
+    'ERR_SSL_TLSV1_ALERT_NO_APPLICATION_PROTOCOL',
+  )
+  const lines = await world.proxy.lines(3)
+  t.same(
+    lines.map(({ flag }) => flag),
+    ['ID_REFUSED', 'ID_REFUSED', 'TLS_HANDSHAKE'],
+  )
+  const session = await world.connect({ ALPNProtocols: ['unheard-of', 'h2'] })
+  t.equal(session.alpnProtocol, 'h2', "the server's order")
+  session.destroy()
+  t.equal(target.bytes, 0)
+  await Promise.all([world.proxy.engine.close(), target.close()])
+})
+
 t.test('a policy change cuts open connections within a second, and says so', async (t) => {
   const target = await backend()
   const world = await gateway(target)

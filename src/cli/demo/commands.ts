@@ -50,7 +50,7 @@ export class Commands {
     const files = `${identity}/identities/sleep`
     const credential =
       identity === undefined
-        ? ''
+        ? ' -CAfile cluster-1/ca/root-cert.pem'
         : ` -cert ${files}/tls.crt -key ${files}/tls.key -cert_chain ${files}/tls.crt -CAfile ${files}/roots.pem`
     const request = `printf 'GET /health HTTP/1.0\\r\\n\\r\\n'`
     return `(${request}; sleep 1) | openssl s_client -connect ${gateway} -servername ${name}${credential} -quiet -verify_quiet 2>&1`
