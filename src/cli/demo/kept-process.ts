@@ -11,7 +11,7 @@ export interface ProcessSpec {
   readonly env: Readonly<Record<string, string>>
   /** Standard output and error are appended here: by the child itself, so that no reader's death can hurt it. */
   readonly logFile: string
-  /** Not one of our own programs, so it does not watch the lifeline: a shell does it for it. */
+  /** Not one of our own programs, so it does not watch the lifeline. */
   readonly foreign?: boolean
   /** Gets each line that the child writes to file descriptor 4. */
   readonly onLine?: (line: string) => void
@@ -26,16 +26,12 @@ export interface ProcessEvents {
 /** A process that lived this long starts over at the first delay, in milliseconds. */
 const SETTLED_MS = 10_000
 
-/** Runs `"$@"` and ends it when file descriptor 3 ends, however its parent went. */
-const WATCH_LIFELINE = `"$@" 3<&- & child=$!
-{ read -r _ <&3; kill -9 "$child"; } 2>/dev/null & watcher=$!
-trap 'kill "$child"' TERM INT
-wait "$child"
-kill "$watcher" 2>/dev/null`
+/** For a program that does not watch the lifeline: the kernel ends it with us (util-linux; prctl(2) PR_SET_PDEATHSIG). */
+const DIE_WITH_PARENT = ['setpriv', '--pdeathsig', 'KILL', '--'] as const
 
 /**
  * A child that is started again whenever it ends, until `stop`. It dies with this process: it holds the read end of a pipe
- * (fd 3, ISTHMUS_LIFELINE_FD) whose other end is here.
+ * (fd 3, ISTHMUS_LIFELINE_FD) whose other end is here, or the kernel sees to it.
  */
 export class KeptProcess {
   readonly #spec: ProcessSpec
@@ -57,8 +53,7 @@ export class KeptProcess {
   start(): void {
     if (this.#stopped || this.#child !== undefined) return
     const { argv, env, logFile, foreign, onLine } = this.#spec
-    const [program, ...args] =
-      foreign === true ? (['sh', '-c', WATCH_LIFELINE, 'sh', ...argv] as const) : argv
+    const [program, ...args] = foreign === true ? ([...DIE_WITH_PARENT, ...argv] as const) : argv
     const log = openSync(logFile, 'a')
     const startedMs = Date.now()
     const child = spawn(program, args, {
