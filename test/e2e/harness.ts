@@ -134,6 +134,8 @@ export class Demo {
     const proxy = ['--proxytunnel', '--proxy', `http://${this.cluster(cluster).sidecar?.connect}`]
     return run(['curl', '-sS', '--max-time', '10', ...proxy, ...flags, target], {
       env: { no_proxy: '', NO_PROXY: '' },
+      // curl has its own limit, which a flag may raise.
+      timeoutMs: 120_000,
     })
   }
 

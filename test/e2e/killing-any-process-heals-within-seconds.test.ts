@@ -17,12 +17,17 @@ t.test('each process once', async (t) => {
         t.fail(`${role} has no process ${i + 1} to kill`)
         continue
       }
+      const killedMs = Date.now()
       process.kill(pid, 'SIGKILL')
       await until(`${role}: another process ${i + 1}`, SECONDS_MS, () => {
         const pids = pidsOf(demo, role)
         return pids.length >= length && !pids.includes(pid) ? true : undefined
       })
-      t.pass(`${role}, process ${i + 1}: the whole page again after ${await wholePage(demo)} ms`)
+      await wholePage(demo)
+      // Seen through the state file, which is up to a second behind.
+      t.pass(
+        `${role}, process ${i + 1}: replaced and the whole page there ${Date.now() - killedMs} ms after the kill`,
+      )
     }
   }
 })
@@ -39,9 +44,8 @@ function rolesOf({ state }: Demo): [string, readonly number[]][] {
 const pidsOf = (demo: Demo, role: string): readonly number[] =>
   rolesOf(demo).find(([name]) => name === role)?.[1] ?? []
 
-/** Until the page has all its sections: the milliseconds from the first try. */
-async function wholePage(demo: Demo): Promise<number> {
-  const startedMs = Date.now()
+/** Until the page has all its sections. */
+async function wholePage(demo: Demo): Promise<void> {
   let last = ''
   await until('the whole page', SECONDS_MS, async () => {
     last = (await demo.page('cluster-2')).output
@@ -49,5 +53,4 @@ async function wholePage(demo: Demo): Promise<number> {
   }).catch((error: Error) => {
     throw new Error(`${error.message}; last answer: ${last}`)
   })
-  return Date.now() - startedMs
 }
