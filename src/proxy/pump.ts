@@ -134,8 +134,16 @@ export class Pump {
 /** Resets the TCP connection, so that its peer does not take a broken stream for a whole one. */
 export function reset(end: PumpEnd): void {
   if (end.raw.destroyed) return
-  end.raw.resetAndDestroy()
+  // While a shutdown is on its way libuv refuses to reset (EINVAL), and Node then drops its reference to a handle that is
+  // still open: a descriptor lost for good. Everything is with the kernel by then, so an ordinary close loses nothing.
+  if (isShuttingDown(end.stream)) end.raw.destroy()
+  else end.raw.resetAndDestroy()
   if (end.stream !== end.raw) end.stream.destroy()
+}
+
+/** `end()` was called and all that was written is out, but the FIN is not confirmed yet. */
+function isShuttingDown({ writableEnded, writableFinished, writableLength }: Socket): boolean {
+  return writableEnded && !writableFinished && writableLength === 0
 }
 
 /** What was received before the other side broke is still delivered, then the reset. */

@@ -1,4 +1,5 @@
 import { once } from 'node:events'
+import { readdirSync, readlinkSync } from 'node:fs'
 import { connect, type Socket } from 'node:net'
 import t from 'tap'
 import { TYPE } from '../../src/xds/types.ts'
@@ -91,4 +92,28 @@ t.test('a client that leaves while the upstream is being connected frees everyth
   t.ok(['DC', 'UF'].includes(line?.flag ?? ''), line?.reason ?? '')
   t.same(world.proxy.engine.status().connections, { open: 0, opening: 0 })
   await Promise.all([world.proxy.engine.close(), target.close()])
+})
+
+t.test('cut in the middle of its orderly end, a connection leaves no descriptor behind', async (t) => {
+  const sockets = () =>
+    readdirSync('/proc/self/fd').filter((fd) => {
+      try {
+        return readlinkSync(`/proc/self/fd/${fd}`).startsWith('socket:')
+      } catch {
+        return false
+      }
+    }).length
+  const before = sockets()
+  for (let i = 0; i < 5; i++) {
+    const target = await backend()
+    const world = await gateway(target)
+    const client = await world.connect()
+    client.end('x')
+    t.equal((await readAll(client)).toString(), 'x')
+    await Promise.all([world.proxy.engine.close(), target.close(), gone(client)])
+  }
+  // Handles close on the loop's next turns.
+  for (let turn = 0; turn < 100 && sockets() > before; turn++)
+    await new Promise((resolve) => setImmediate(resolve))
+  t.ok(sockets() <= before, `${sockets()} sockets, ${before} before`)
 })
