@@ -6,6 +6,7 @@ import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { createCa } from '../src/identity/ca.ts'
+import { writeCredential } from '../src/identity/ca-folder.ts'
 
 const isthmus = join(dirname(fileURLToPath(import.meta.url)), '..', 'src', 'isthmus.js')
 const TRUST_DOMAIN = 'bench.local'
@@ -30,71 +31,43 @@ export async function startTarget(backendPort: number): Promise<Target> {
   try {
     const ca = await createCa({ trustDomain: TRUST_DOMAIN })
     const credential = async (name: string, namespace: string, serviceAccount: string): Promise<string> => {
-      const issued = await ca.issue({ namespace, serviceAccount, lifetimeMs: 3_600_000 })
       const directory = join(folder, name)
-      mkdirSync(directory)
-      writeFileSync(join(directory, 'tls.crt'), issued.certificatePem)
-      writeFileSync(join(directory, 'tls.key'), issued.privateKeyPem, { mode: 0o600 })
-      writeFileSync(join(directory, 'ca.crt'), ca.bundlePem)
+      const issued = await ca.issue({ namespace, serviceAccount, lifetimeMs: 3_600_000 })
+      await writeCredential(directory, { ...issued, bundlePem: ca.bundlePem })
       return directory
     }
     const objects = join(folder, 'objects')
     mkdirSync(objects)
     writeFileSync(join(objects, 'bench.yaml'), objectsYaml(backendPort))
+    const anyPort = { admin: '127.0.0.1:0', health: '127.0.0.1:0', metrics: '127.0.0.1:0' }
 
-    const discovery = launch(children, [
-      'discovery',
-      '--cluster',
-      'bench',
-      '--objects',
+    const discovery = launch(children, 'discovery', {
+      ...anyPort,
+      cluster: 'bench',
       objects,
-      '--certs',
-      await credential('discovery', 'isthmus-system', 'isthmus-discovery'),
-      '--ads',
-      '127.0.0.1:0',
-      '--ads-plain',
-      'off',
-      '--admin',
-      '127.0.0.1:0',
-      '--health',
-      '127.0.0.1:0',
-      '--metrics',
-      '127.0.0.1:0',
-    ])
+      certs: await credential('discovery', 'isthmus-system', 'isthmus-discovery'),
+      ads: '127.0.0.1:0',
+      'ads-plain': 'off',
+    })
     const ads = await discovery.ready((line) => addressIn(line['ads']))
-    const port = 20_000 + (process.pid % 20_000)
-    const gateway = launch(children, [
-      'gateway',
-      '--cluster',
-      'bench',
-      '--name',
-      'eastwest',
-      '--namespace',
-      'bench',
-      '--discovery',
-      ads,
-      '--run-dir',
-      join(folder, 'run'),
-      '--certs',
-      await credential('gateway', 'bench', 'eastwest'),
-      '--bind',
-      `127.0.0.1:${port}`,
-      '--admin',
-      '127.0.0.1:0',
-      '--health',
-      '127.0.0.1:0',
-      '--metrics',
-      '127.0.0.1:0',
-      '--log-level',
-      'info',
-    ])
-    const health = await gateway.ready((line) => addressIn(line['health']))
-    await until(async () => (await fetch(`http://${health}/readyz`)).ok)
+    const gateway = launch(children, 'gateway', {
+      ...anyPort,
+      cluster: 'bench',
+      name: 'eastwest',
+      namespace: 'bench',
+      discovery: ads,
+      'run-dir': join(folder, 'run'),
+      certs: await credential('gateway', 'bench', 'eastwest'),
+      bind: '127.0.0.1:0',
+    })
+    const address = await gateway.ready(
+      (line) => (line['listeners'] as { address: string }[] | undefined)?.[0]?.address,
+    )
     const client = await ca.issue({ namespace: 'bench', serviceAccount: 'client', lifetimeMs: 3_600_000 })
     const workerPid = childRunning(gateway.child.pid ?? 0, 'worker')
     return {
       host: '127.0.0.1',
-      port,
+      port: Number(address.split(':')[1]),
       servername: 'outbound_.80_._.backend.bench.svc.cluster.local',
       client: {
         certificatePem: client.certificatePem,
@@ -110,7 +83,8 @@ export async function startTarget(backendPort: number): Promise<Target> {
   }
 }
 
-function launch(children: ChildProcess[], args: readonly string[]) {
+function launch(children: ChildProcess[], command: string, flags: Readonly<Record<string, string>>) {
+  const args = [command, ...Object.entries(flags).map(([name, value]) => `--${name}=${value}`)]
   const child = spawn(process.execPath, [isthmus, ...args], {
     // The fourth is the lifeline: however the benchmark ends, what it started ends with it.
     stdio: ['ignore', 'pipe', 'inherit', 'pipe'],
@@ -127,7 +101,7 @@ function launch(children: ChildProcess[], args: readonly string[]) {
   const ready = (pick: (line: Record<string, unknown>) => string | undefined): Promise<string> =>
     new Promise((resolve, reject) => {
       child.once('exit', (code) =>
-        reject(new Error(`isthmus ${args[0]} ended with ${code} before it was ready`)),
+        reject(new Error(`isthmus ${command} ended with ${code} before it was ready`)),
       )
       const take = (line: Record<string, unknown>): void => {
         const picked = pick(line)
@@ -153,14 +127,6 @@ function end(child: ChildProcess): Promise<void> {
     child.kill('SIGTERM')
     setTimeout(() => child.kill('SIGKILL'), 5_000).unref()
   })
-}
-
-async function until(condition: () => Promise<boolean>): Promise<void> {
-  for (let attempt = 0; attempt < 200; attempt++) {
-    if (await condition().catch(() => false)) return
-    await new Promise((resolve) => setTimeout(resolve, 50))
-  }
-  throw new Error('the gateway was not ready within 10 s')
 }
 
 /** The child of `parent` whose command line has `word`. */
