@@ -18,7 +18,9 @@ if (Number(process.versions.node.split('.')[0]) >= 24) {
 } else {
   const node = findNode()
   if (node === undefined) {
-    console.error(`isthmus: needs Node 24 or newer, this is ${process.version} and no platform package is installed; run "npm ci" with optional dependencies, or install Node 24`)
+    console.error(
+      `isthmus: needs Node 24 or newer, this is ${process.version} and no platform package is installed; run "npm ci" with optional dependencies, or install Node 24`,
+    )
     process.exit(78)
   }
   const child = spawn(node, [main, ...process.argv.slice(2)], { stdio: 'inherit' })
@@ -29,7 +31,11 @@ if (Number(process.versions.node.split('.')[0]) >= 24) {
 function findNode() {
   const require = createRequire(import.meta.url)
   try {
-    return join(dirname(require.resolve(`node-${process.platform}-${process.arch}/package.json`)), 'bin', 'node')
+    return join(
+      dirname(require.resolve(`node-${process.platform}-${process.arch}/package.json`)),
+      'bin',
+      'node',
+    )
   } catch {
     return undefined
   }
