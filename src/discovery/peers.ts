@@ -1,4 +1,5 @@
 import type { Credential } from '../identity/credential.ts'
+import { canonicalJson } from '../lib/canonical.ts'
 import type { Clock } from '../lib/clock.ts'
 import type { Logger } from '../lib/log.ts'
 import { formatProblem, type Problem } from '../lib/result.ts'
@@ -46,7 +47,7 @@ export class Peers {
   readonly #links = new Map<string, PeerLink>()
   readonly #problems = new Map<string, Problem>()
   /** What each link's node said when it was opened, to notice when that changes. */
-  readonly #told = new Map<string, boolean>()
+  readonly #told = new Map<string, string>()
   #model: Model | undefined
 
   constructor(options: PeersOptions) {
@@ -66,7 +67,8 @@ export class Peers {
     }
     this.#problems.clear()
     for (const [cluster, peer] of wanted) {
-      const says = this.#ownDecision(peer.cluster).allowed
+      // All that the node says, not the verdict alone: the peer compares networks too.
+      const says = canonicalJson(this.#node(peer.cluster).metadata)
       const link = this.#links.get(cluster)
       if (link === undefined || !samePeer(peer, link.peer)) this.#open(peer, link)
       else if (this.#told.get(cluster) !== says) link.reconnect()

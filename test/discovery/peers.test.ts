@@ -121,6 +121,20 @@ t.test('either copy of the reachability can refuse, and both sides say that they
   ])
 })
 
+t.test('a network renamed on both sides is agreed on, although the verdict stays', async (t) => {
+  const [first, second] = await pair()
+  t.teardown(() => Promise.all([first.stop(), second.stop()]))
+  await first.apply(setting())
+  await second.until('both entries', () => imported(second) === 2)
+  const renamed = networks.replaceAll('cluster-2-network', 'other-network')
+  const namesDiffer = () => /it says that it is on network/.test(agreed(first, 'cluster-2')?.message ?? '')
+  await first.apply(renamed)
+  await first.until('the names differ', namesDiffer)
+  await second.apply(renamed)
+  await first.until('the names agree', () => !namesDiffer())
+  t.equal(imported(second), 2, 'nothing was withdrawn for it')
+})
+
 t.test(
   'a peer that goes away leaves its entries in force; what it deleted meanwhile goes when it is back',
   async (t) => {
