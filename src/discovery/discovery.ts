@@ -21,7 +21,7 @@ import type { NodeInfo, Snapshot, StreamPeer } from '../xds/types.ts'
 import { authorize } from './authorize.ts'
 import { Coalescer } from './coalescer.ts'
 import { Peers } from './peers.ts'
-import { agreementConditions, type Claim, discoveryStatus, readClaim } from './status.ts'
+import { agreementConditions, type Claim, discoveryStatus, offerConditions, readClaim } from './status.ts'
 import { type Trust, TrustKeeper } from './trust.ts'
 import { Views } from './views.ts'
 
@@ -162,7 +162,12 @@ export class Discovery {
 
   /** What the model made of each object, and where a peer's copy of them disagrees. */
   conditions(): readonly ModelCondition[] {
-    return [...(this.#state?.model.conditions ?? []), ...agreementConditions(this.#agreement())]
+    const inputs = this.#agreement()
+    return [
+      ...(this.#state?.model.conditions ?? []),
+      ...agreementConditions(inputs),
+      ...offerConditions(inputs),
+    ]
   }
 
   clients() {
@@ -274,6 +279,7 @@ export class Discovery {
       model: this.#state?.model,
       disagreements: this.#peers.disagreements(),
       claims: this.#claims,
+      refused: this.#peers.refused(),
       objectOf: (cluster: string): string => {
         const object = this.#options.store.list('Cluster').find(({ metadata }) => metadata.name === cluster)
         return object === undefined ? `Cluster/${cluster}` : refKey(refOf(object))

@@ -6,11 +6,15 @@ import type { Logger } from '../lib/log.ts'
 import { fail, ok, type Problem, problem, type Result } from '../lib/result.ts'
 import type { Decision, Peer } from '../model/types.ts'
 import { decodeEntry, type EntryConfig } from '../resources/service-entry.ts'
-import { acceptEntry, ENTRY_NAMESPACE, entryNames } from '../resources/service-entry-export.ts'
+import { acceptEntry, OFFERS_MAX, type Offerer } from '../resources/service-entry-accept.ts'
+import { ENTRY_NAMESPACE, entryNames } from '../resources/service-entry-export.ts'
 import { type ClientState, XdsClient, type XdsUpdate } from '../xds/client.ts'
-import { type NodeInfo, TYPE } from '../xds/types.ts'
+import { type NodeInfo, TYPE, type XdsResource } from '../xds/types.ts'
 import { discoveryId } from './authorize.ts'
 import type { ExportsIdentifier } from './views.ts'
+
+/** How many refused entries of a peer are remembered for the status. */
+const REFUSED_MAX = 100
 
 export interface PeerLinkOptions {
   readonly peer: Peer
@@ -34,6 +38,8 @@ export class PeerLink {
   readonly #bundles: TrustBundles
   /** By resource name, as sent. */
   readonly #entries = new Map<string, EntryConfig>()
+  /** What is refused of what it sent last, by resource name. */
+  readonly #refused = new Map<string, Problem>()
   #state: ClientState
   #heard = false
   #says: Decision | undefined
@@ -101,11 +107,16 @@ export class PeerLink {
     return this.#says
   }
 
-  /** What is in force, by host, as our own objects place it: `network` is that of the peer's Cluster here. */
-  offers(network: string): Map<string, EntryConfig> {
+  /** Entries of it that are not taken, and why. */
+  get refused(): readonly Problem[] {
+    return [...this.#refused.values()]
+  }
+
+  /** What is in force, by host, as our own objects place it. */
+  offers(place: Pick<Offerer, 'network' | 'locality'>): Map<string, EntryConfig> {
     const offers = new Map<string, EntryConfig>()
     for (const entry of this.#entries.values()) {
-      const accepted = acceptEntry(entry, { ...this.peer, network })
+      const accepted = acceptEntry(entry, { ...this.peer, ...place })
       const host = accepted.ok ? accepted.value.hosts[0] : undefined
       if (accepted.ok && host !== undefined && !offers.has(host)) offers.set(host, accepted.value)
     }
@@ -114,17 +125,38 @@ export class PeerLink {
 
   #update({ upserted, removed, identifier }: XdsUpdate): readonly Problem[] {
     const problems: Problem[] = []
-    for (const name of removed) this.#entries.delete(name)
+    for (const name of removed) {
+      this.#entries.delete(name)
+      this.#refused.delete(name)
+    }
     for (const resource of upserted) {
-      const decoded = decodeEntry(resource)
-      const accepted = decoded.ok ? acceptEntry(decoded.value, { ...this.peer, network: '' }) : decoded
-      if (!accepted.ok) problems.push(problem(resource.name, accepted.error.field, accepted.error.message))
-      else if (decoded.ok) this.#entries.set(resource.name, decoded.value)
+      const taken = this.#take(resource)
+      if (taken.ok) this.#refused.delete(resource.name)
+      else {
+        this.#refuse(resource.name, taken.error)
+        problems.push(problem(resource.name, taken.error.field, taken.error.message))
+      }
     }
     this.#heard = true
     this.#says = readIdentifier(identifier) ?? this.#says
     this.#options.onChange()
     return problems
+  }
+
+  #take(resource: XdsResource): Result<void> {
+    if (this.#entries.size >= OFFERS_MAX && !this.#entries.has(resource.name))
+      return fail(problem(`peer ${this.peer.cluster}`, '', `offers more than ${OFFERS_MAX} entries`))
+    const decoded = decodeEntry(resource)
+    if (!decoded.ok) return decoded
+    const accepted = acceptEntry(decoded.value, { ...this.peer, network: '' })
+    if (!accepted.ok) return accepted
+    this.#entries.set(resource.name, decoded.value)
+    return ok(undefined)
+  }
+
+  #refuse(name: string, why: Problem): void {
+    // Whoever sends a million bad ones gets no million lines.
+    if (this.#refused.size < REFUSED_MAX || this.#refused.has(name)) this.#refused.set(name, why)
   }
 
   #tls() {

@@ -6,6 +6,7 @@ import { formatProblem, type Problem } from '../lib/result.ts'
 import { disagreement } from '../model/export-of.ts'
 import type { Decision, Model, Peer } from '../model/types.ts'
 import type { EntryConfig } from '../resources/service-entry.ts'
+import type { Offerer } from '../resources/service-entry-accept.ts'
 import { mergeOffers, offersOf } from '../resources/service-entry-merge.ts'
 import type { NodeInfo } from '../xds/types.ts'
 import { DISCOVERY_ACCOUNT, DISCOVERY_NAMESPACE } from './authorize.ts'
@@ -91,13 +92,18 @@ export class Peers {
     const offers = new Map<string, ReadonlyMap<string, EntryConfig>>()
     for (const [cluster, link] of this.#links) {
       if (!this.#ownDecision(cluster).allowed) continue
-      offers.set(cluster, link.offers(this.#model?.clusters.get(cluster)?.network ?? ''))
+      offers.set(cluster, link.offers(this.#place(cluster)))
     }
     return mergeOffers(offers)
   }
 
   problems(): readonly Problem[] {
-    return [...this.#problems.values()]
+    return [...this.#problems.values(), ...[...this.#links.values()].flatMap(({ refused }) => refused)]
+  }
+
+  /** What is refused of the offers of each peer that we subscribe to: cluster → entries' problems. */
+  refused(): ReadonlyMap<string, readonly Problem[]> {
+    return new Map([...this.#links].map(([cluster, { refused }]) => [cluster, refused]))
   }
 
   /** Where a peer's copy of the objects and ours say different things about us calling it: cluster → one sentence. */
@@ -122,7 +128,7 @@ export class Peers {
         trustDomain,
         adsAddress,
         connected: link?.connected ?? false,
-        entries: link?.offers('').size ?? 0,
+        entries: link?.offers(this.#place(cluster)).size ?? 0,
         stale: link?.stale ?? false,
         ...decision,
         error:
@@ -137,7 +143,7 @@ export class Peers {
       peer,
       credential: this.#options.credential,
       node: () => this.#node(peer.cluster),
-      seed: before?.offers('') ?? offersOf(this.#options.written(), peer),
+      seed: before?.offers(this.#place(peer.cluster)) ?? offersOf(this.#options.written(), peer),
       onChange: this.#options.onChange,
       logger: this.#options.logger.child({ peer: peer.cluster }),
       clock: this.#options.clock,
@@ -158,6 +164,12 @@ export class Peers {
     if (model === undefined || info === undefined)
       return { allowed: false, reason: `cluster ${cluster} is not known` }
     return model.reachable(model.self.network, info.network)
+  }
+
+  /** Where our own objects say that a cluster is. */
+  #place(cluster: string): Pick<Offerer, 'network' | 'locality'> {
+    const info = this.#model?.clusters.get(cluster)
+    return info === undefined ? { network: '' } : { network: info.network, locality: info.locality }
   }
 
   #node(peer: string): NodeInfo {

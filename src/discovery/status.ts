@@ -1,4 +1,4 @@
-import type { Problem } from '../lib/result.ts'
+import { formatProblem, type Problem } from '../lib/result.ts'
 import { disagreement } from '../model/export-of.ts'
 import type { Decision, Model, ModelCondition } from '../model/types.ts'
 import type { ClientStatus } from '../xds/server-stream.ts'
@@ -32,6 +32,8 @@ export interface StatusInputs {
   readonly disagreements: ReadonlyMap<string, string>
   /** About them calling us. */
   readonly claims: ReadonlyMap<string, Claim>
+  /** Of what peers offer: cluster → problems of the entries that are not taken. */
+  readonly refused: ReadonlyMap<string, readonly Problem[]>
   /** refKey of the object that stands for a cluster. */
   readonly objectOf: (cluster: string) => string
   readonly problems: readonly Problem[]
@@ -64,7 +66,7 @@ export function discoveryStatus(inputs: StatusInputs) {
       reason: decision.reason,
     })),
     imports: model?.imports ?? [],
-    conditions: [...(model?.conditions ?? []), ...agreementConditions(inputs)],
+    conditions: [...(model?.conditions ?? []), ...agreementConditions(inputs), ...offerConditions(inputs)],
     problems,
     clients: clients.map(({ nodeId, userAgent, address, types }) => ({ nodeId, userAgent, address, types })),
   }
@@ -93,6 +95,23 @@ export function agreementConditions({
       message: sentences.length === 0 ? 'both copies of the reachability say the same' : sentences.join('; '),
     }
   })
+}
+
+/** Condition `OffersAccepted` of each peer's Cluster object: whether all that it offers us is taken, and if not, why. */
+export function offerConditions({
+  refused,
+  objectOf,
+}: Pick<StatusInputs, 'refused' | 'objectOf'>): ModelCondition[] {
+  return [...refused].map(([cluster, problems]) => ({
+    object: objectOf(cluster),
+    type: 'OffersAccepted',
+    status: problems.length === 0,
+    reason: problems.length === 0 ? 'Accepted' : 'EntriesRefused',
+    message:
+      problems.length === 0
+        ? `all that ${cluster} offers is taken`
+        : `refused: ${problems.slice(0, 3).map(formatProblem).join('; ')}${problems.length > 3 ? `; and ${problems.length - 3} more` : ''}`,
+  }))
 }
 
 function calledBy(model: Model, cluster: string, claim: Claim | undefined): string | undefined {

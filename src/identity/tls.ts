@@ -63,13 +63,19 @@ function common(credential: Credential, bundles: TrustBundles): SecureContextOpt
 /**
  * Options for `tls.createServer`, `http2.createSecureServer` and, all of them again, `setSecureContext`: mutual TLS 1.2
  * and 1.3 against the pooled bundles. The pool is a first sieve: whoever accepts the connection must still ask
- * `verifySvid` with the client's leaf before it trusts a word.
+ * `verifySvid` with the client's leaf before it trusts a word. Where the pool is ambiguous there is no sieve, and a client
+ * without a certificate comes through as well.
  */
 export function serverTlsOptions(
   credential: Credential,
   bundles: TrustBundles,
 ): SecureContextOptions & TlsOptions {
-  return { ...common(credential, bundles), requestCert: true, rejectUnauthorized: true }
+  const tls = { ...common(credential, bundles), requestCert: true }
+  // A verdict that is not used must not be made either: what OpenSSL's check leaves in its queue of errors breaks the connection
+  // at the first byte that is read.
+  return bundles.ambiguous
+    ? { ...tls, ca: [], rejectUnauthorized: false }
+    : { ...tls, rejectUnauthorized: true }
 }
 
 export interface ClientTlsSettings {

@@ -197,6 +197,11 @@ export class TrustBundles {
   readonly #bundles: ReadonlyMap<string, TrustBundle>
   /** Content hash: equal contents, equal epoch. Verdicts are only good for the epoch they were made in. */
   readonly epoch: string
+  /**
+   * Two trust domains have CAs of one name and different keys. OpenSSL looks for an issuer by its name and stays with the first
+   * that it finds, so one trust domain could make it refuse the good leaves of another: its verdict on the pool is worth nothing.
+   */
+  readonly ambiguous: boolean
   /** Roots that were offered for a trust domain that has its own already, and were left out. */
   readonly problems: readonly Problem[]
 
@@ -219,6 +224,7 @@ export class TrustBundles {
     }
     this.#bundles = byDomain
     this.problems = problems
+    this.ambiguous = isAmbiguous([...byDomain.values()])
     this.epoch = contentHash(
       [...byDomain.values()]
         .map(({ trustDomain, certificates }) =>
@@ -242,4 +248,20 @@ export class TrustBundles {
   pooledPem(): string {
     return this.trustDomains.map((name) => this.get(name)?.pem ?? '').join('')
   }
+}
+
+function isAmbiguous(bundles: readonly TrustBundle[]): boolean {
+  const keys = new Map<string, { readonly trustDomain: string; readonly key: string }[]>()
+  for (const { trustDomain, certificates } of bundles) {
+    for (const { certificate, x509 } of certificates) {
+      const name = Buffer.from(certificate.subject).toString('hex')
+      const key = x509.publicKey.export({ type: 'spki', format: 'der' }).toString('hex')
+      keys.set(name, [...(keys.get(name) ?? []), { trustDomain, key }])
+    }
+  }
+  return [...keys.values()].some((group) =>
+    group.some((one) =>
+      group.some((other) => one.trustDomain !== other.trustDomain && one.key !== other.key),
+    ),
+  )
 }

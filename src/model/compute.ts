@@ -60,7 +60,7 @@ export function computeModel({ cluster, trustDomain, list }: ModelInput): Model 
   )
   const exposures = collectExposures(cluster, services, workspaces, gateways)
   reportSettings(services, workspaces, gateways, conditions)
-  const imports = collectImports(list('ServiceEntry'), conditions)
+  const imports = collectImports(list('ServiceEntry'), namespaces, conditions)
   return {
     self,
     clusters,

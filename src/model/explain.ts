@@ -1,5 +1,6 @@
 // One call, walked hop by hop, in the words of the decisions that made it work or not. Each cluster speaks of its own half;
 // who puts the halves together also tries the network in between.
+import { own } from '../lib/own.ts'
 import {
   backendHop,
   breaks,
@@ -75,7 +76,7 @@ export function explainClient(model: Model, host: string, port: number, toCluste
       (endpoint) => toCluster === undefined || endpoint.cluster === '' || endpoint.cluster === toCluster,
     )
     .flatMap((endpoint) => {
-      const at = endpoint.ports[name]
+      const at = own(endpoint.ports, name)
       return at === undefined ? [] : [`${endpoint.address} port ${at}`]
     })
   if (addresses.length > 0)

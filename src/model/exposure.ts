@@ -4,6 +4,7 @@
 import type { EastWestGatewaySetting } from '../objects/types.ts'
 import { nameOf } from './conditions.ts'
 import type { GatewaySet } from './gateways.ts'
+import { isClustersOwn } from './host.ts'
 import { formatLabels, matchesLabels } from './labels.ts'
 import type { Exposure, ModelGateway, ModelService } from './types.ts'
 import type { WorkspaceIndex } from './workspaces.ts'
@@ -46,6 +47,8 @@ function exposureOf(
     fix,
   })
   const { namespace, name, labels } = service
+  if (isClustersOwn(service))
+    return closed("it belongs to the cluster's own workings, which stay at home", '')
   const workspace = workspaces.workspaceOf(namespace)
   if (workspace === undefined) {
     const reason = `no Workspace selects namespace ${cluster}/${namespace}`

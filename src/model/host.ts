@@ -24,6 +24,20 @@ export function parseServiceHost(
   return { name, namespace }
 }
 
+/** Namespaces that every cluster has for itself: their Services are not "the same" elsewhere, whatever their names. */
+const CLUSTERS_OWN = new Set(['kube-system', 'kube-public', 'kube-node-lease', 'isthmus-system'])
+
+/** Whether a service belongs to its cluster's own workings: never exposed, never taken from another cluster. */
+export function isClustersOwn({
+  name,
+  namespace,
+}: {
+  readonly name: string
+  readonly namespace: string
+}): boolean {
+  return CLUSTERS_OWN.has(namespace) || (namespace === 'default' && name === 'kubernetes')
+}
+
 /**
  * The names a user may mean by `text`, most literal first: `productpage.bookinfo` is itself (a ServiceEntry may have such
  * a host) and `productpage.bookinfo.svc.cluster.local`. Case and one trailing dot do not count (RFC 1035 2.3.3, 3.1).

@@ -1,9 +1,11 @@
+import { own } from '../lib/own.ts'
 import type { ServiceEntry, ServiceEntryEndpoint } from '../objects/types.ts'
 import { type Conditions, nameOf } from './conditions.ts'
 import { isDnsName, parseServiceHost } from './host.ts'
 import { byText } from './labels.ts'
 import { protocolOf } from './protocol.ts'
 import { formatServerName, parseServerName } from './server-name.ts'
+import { isTopLevelDomain } from './top-level-domains.ts'
 import type { ImportedService } from './types.ts'
 
 /** Endpoint labels that say where an address leads (Tetrate's and Istio's names). */
@@ -19,9 +21,11 @@ type ImportedEndpoint = ImportedService['endpoints'][number]
 /**
  * Services that ServiceEntries describe, ours and the user's own, one per host, sorted by host. Several entries of one
  * host add up: ports by number, endpoints by address; where they disagree about a port, the first by name is right.
+ * `namespaces` are those that this cluster itself has.
  */
 export function collectImports(
   entries: readonly ServiceEntry[],
+  namespaces: ReadonlySet<string>,
   conditions: Conditions,
 ): readonly ImportedService[] {
   const byHost = new Map<string, ServiceEntry[]>()
@@ -39,7 +43,23 @@ export function collectImports(
   }
   return [...byHost]
     .sort(([a], [b]) => byText(a, b))
-    .map(([host, sources]) => merge(host, sources, conditions))
+    .map(([host, sources]) =>
+      withoutSiteName(merge(host, sources, conditions), sources, namespaces, conditions),
+    )
+}
+
+/** Takes the two-label form from a host that nobody but a peer calls a Service, and that a site may be called too. */
+function withoutSiteName(
+  service: ImportedService,
+  sources: readonly ServiceEntry[],
+  namespaces: ReadonlySet<string>,
+  conditions: Conditions,
+): ImportedService {
+  const { name, namespace } = service
+  if (!isTopLevelDomain(namespace) || namespaces.has(namespace)) return service
+  const message = `"${namespace}" is a top-level domain and no namespace of this cluster: ${name}.${namespace} is left to ordinary DNS, ${name}.${namespace}.svc leads here`
+  for (const entry of sources) conditions.holds(entry, 'Accepted', 'NoShortName', message)
+  return { ...service, noShortName: true }
 }
 
 function isUsable(entry: ServiceEntry, conditions: Conditions): boolean {
@@ -117,13 +137,13 @@ function mergePorts(
 /** The endpoint with its ports under the names that the merged service gives them: entries may name one number differently. */
 function toEndpoint(
   entry: ServiceEntry,
-  { address, ports: own, labels, locality, weight }: ServiceEntryEndpoint,
+  { address, ports: given, labels, locality, weight }: ServiceEntryEndpoint,
   merged: ReadonlyMap<number, ImportedPort>,
 ): ImportedEndpoint {
   const ports: Record<string, number> = {}
   for (const { name, number, targetPort } of entry.spec.ports) {
     const port = merged.get(number)
-    if (port !== undefined) ports[port.name] = own[name] ?? targetPort ?? number
+    if (port !== undefined) ports[port.name] = own(given, name) ?? targetPort ?? number
   }
   return {
     address,

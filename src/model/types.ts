@@ -106,6 +106,8 @@ export interface ImportedService {
   }[]
   /** SPIFFE ids that may answer. */
   readonly subjectAltNames: readonly string[]
+  /** Set where `name.namespace` is rather a site's name (`github.com`): only the longer forms lead here. */
+  readonly noShortName?: true
   /** `ServiceEntry/ns/name` it comes from. */
   readonly source: string
 }

@@ -5,7 +5,7 @@ import type { SvidVerifier } from '../identity/verify-svid.ts'
 import type { Clock } from '../lib/clock.ts'
 import { fail, formatProblem, ok, type Result } from '../lib/result.ts'
 import { matchesString } from '../resources/accept-match.ts'
-import type { UpstreamTls } from '../resources/accept-types.ts'
+import type { TransportSocketConfig, UpstreamTls } from '../resources/accept-types.ts'
 import type { Ending } from './access-log.ts'
 import type { Endpoint } from './endpoint.ts'
 import type { PumpEnd } from './pump.ts'
@@ -16,6 +16,8 @@ export interface DialDeps {
   readonly clock: Clock
   readonly secrets: SecretStore
   readonly verifier: SvidVerifier
+  /** Whether a listener of this very proxy answers there: connecting to it would go round for ever. */
+  readonly isOwnListener: (host: string, port: number) => boolean
 }
 
 /** A connection to an endpoint, ready for payload. */
@@ -73,6 +75,8 @@ export class Dialer {
     signal: AbortSignal,
   ): Promise<Result<Dialled, Ending>> {
     const socket = upstream.socketFor(endpoint)
+    const unfit = this.#unfit(endpoint, socket)
+    if (unfit !== undefined) return fail({ flag: 'UF', reason: `${endpoint.name} ${unfit}` })
     const material = socket.kind === 'tls' ? this.#deps.secrets.pinnedMaterial(socket.tls) : undefined
     // Ours to mend, not the endpoint's fault: nothing is counted against it.
     if (material?.ok === false)
@@ -92,6 +96,16 @@ export class Dialer {
       endpoint.active -= 1
     })
     return result
+  }
+
+  /**
+   * Why an endpoint is not called at all. Upstream and endpoints are two resources, and one may be there before the other or be
+   * refused: what wants mutual TLS gets that or nothing, never a word in clear.
+   */
+  #unfit({ config, host, port }: Endpoint, socket: TransportSocketConfig): string | undefined {
+    if (socket.kind === 'raw' && config.socketMetadata['tlsMode'] === 'istio')
+      return 'wants mutual TLS, for which its upstream has no settings now'
+    return this.#deps.isOwnListener(host, port) ? 'is a listener of this proxy itself' : undefined
   }
 
   #context(tls: UpstreamTls, material: TlsMaterial): SecureContext {

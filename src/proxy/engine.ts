@@ -103,7 +103,8 @@ export class Engine {
       capacity: limits.connections,
       accessLog: options.accessLog,
     })
-    this.#dialer = new Dialer({ clock, secrets: this.#secrets, verifier })
+    const isOwnListener = (host: string, port: number) => this.#listenerAt(host, port) !== undefined
+    this.#dialer = new Dialer({ clock, secrets: this.#secrets, verifier, isOwnListener })
     this.#context = {
       clock,
       logger,
@@ -160,7 +161,7 @@ export class Engine {
    */
   async open(address: string, port: number, downstream: Downstream): Promise<Result<Session, Ending>> {
     if (this.#draining) return fail({ flag: 'DRAIN', reason: 'this proxy is draining' })
-    const listener = [...this.#listeners.values()].find((candidate) => candidate.answersAt(address, port))
+    const listener = this.#listenerAt(address, port)
     if (listener === undefined)
       return fail({ flag: 'NR', reason: `nothing listens on ${address}:${port} for ${downstream.host}` })
     return listener.open(downstream)
@@ -211,6 +212,11 @@ export class Engine {
     for (const upstream of this.#upstreams.values()) upstream.close()
     this.#listeners.clear()
     this.#upstreams.clear()
+  }
+
+  #listenerAt(host: string, port: number): Listener | undefined {
+    for (const listener of this.#listeners.values()) if (listener.answersAt(host, port)) return listener
+    return undefined
   }
 
   #upsert(typeUrl: string, resource: XdsResource): Problem | undefined {

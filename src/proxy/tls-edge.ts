@@ -1,5 +1,11 @@
 import type { Socket } from 'node:net'
-import { createServer, type SecureContextOptions, type Server, type TLSSocket } from 'node:tls'
+import {
+  createServer,
+  type SecureContextOptions,
+  type Server,
+  type TLSSocket,
+  type TlsOptions,
+} from 'node:tls'
 import { serverTlsOptions } from '../identity/tls.ts'
 import type { DownstreamTls } from '../resources/accept-types.ts'
 import type { TlsMaterial } from './secrets.ts'
@@ -45,7 +51,11 @@ export class TlsEdge {
     this.#tls = tls
     this.#material = material
     // All options again: setSecureContext does not remember the ones it was not given.
-    if (!same) this.#server.setSecureContext(this.#options())
+    if (same) return
+    const options = this.#options()
+    this.#server.setSecureContext(options)
+    // Read at each connection; `setSecureContext` leaves it as it was.
+    Object.assign(this.#server, { rejectUnauthorized: options.rejectUnauthorized })
   }
 
   /** Takes over a socket that is paused, with its ClientHello put back. */
@@ -58,7 +68,7 @@ export class TlsEdge {
     this.#server.emit('connection', raw)
   }
 
-  #options(): SecureContextOptions {
+  #options(): SecureContextOptions & TlsOptions {
     const { minVersion, maxVersion } = this.#tls
     return { ...serverTlsOptions(this.#material.credential, this.#material.bundles), minVersion, maxVersion }
   }
@@ -67,7 +77,6 @@ export class TlsEdge {
     const server = createServer({
       ...this.#options(),
       requestCert: true,
-      rejectUnauthorized: true,
       // The deadline of the connection is shorter and says why.
       handshakeTimeout: 2 * this.#tls.handshakeTimeoutMs,
       ALPNCallback: ({ protocols }) => chooseProtocol(this.#tls.alpn, protocols),

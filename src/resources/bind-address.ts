@@ -28,13 +28,22 @@ export function parseBindRange(cidr: string): Result<BindRange, string> {
 /**
  * Gives each host an address in the range, the first and the last left out: the hash of its name, and the next free one where
  * two meet. Equal sets give equal addresses, whatever their order; a new host moves another only where their hashes meet.
- * Hosts beyond the range's size get none.
+ * Hosts beyond the range's size get none. Those of `first` choose before the others, who so cannot move or displace them: what
+ * another cluster calls its services is its own affair.
  */
-export function bindAddresses(hosts: Iterable<string>, range: BindRange): ReadonlyMap<string, string> {
+export function bindAddresses(
+  hosts: Iterable<string>,
+  range: BindRange,
+  first: ReadonlySet<string> = new Set(),
+): ReadonlyMap<string, string> {
   const usable = range.size - 2
   const taken = new Set<number>()
   const found = new Map<string, string>()
-  for (const host of [...new Set(hosts)].sort()) {
+  const sorted = [...new Set(hosts)].sort()
+  for (const host of [
+    ...sorted.filter((each) => first.has(each)),
+    ...sorted.filter((each) => !first.has(each)),
+  ]) {
     if (taken.size === usable) break
     let slot = createHash('sha256').update(host).digest().readUInt32BE(0) % usable
     while (taken.has(slot)) slot = (slot + 1) % usable

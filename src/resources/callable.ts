@@ -1,7 +1,11 @@
 import { isIP } from 'node:net'
 import { parseSpiffeId } from '../identity/spiffe-id.ts'
+import { own } from '../lib/own.ts'
 import type { ImportedService, Model, ModelPort, ModelService } from '../model/types.ts'
 import { type EdsEndpoint, localEndpoints, normalise } from './endpoints.ts'
+
+/** Sums of weights have to fit into 32 bits, in Envoy and on the wire. */
+const WEIGHT_MAX = 10_000
 
 /** One port of a host that workloads of this cluster may call, here or elsewhere. Plain JSON. */
 export interface CallablePort {
@@ -19,6 +23,12 @@ export interface CallableHost {
   readonly ports: readonly CallablePort[]
   /** SPIFFE ids that its remote gateways may have. */
   readonly gatewayIds: readonly string[]
+  /** Where they are of several trust domains: cluster → those of its own, the only ones that may answer for it. */
+  readonly pins: Readonly<Record<string, readonly string[]>>
+  /** A Service of this cluster, and not only somebody else's. */
+  readonly own: boolean
+  /** `name.namespace` does not lead here. */
+  readonly noShortName: boolean
 }
 
 /**
@@ -45,22 +55,45 @@ function merge(
     if (!protocols.has(port.number)) protocols.set(port.number, port.protocol)
   }
   const gatewayIds = entry?.subjectAltNames.filter((id) => parseSpiffeId(id).ok) ?? []
+  const pins = pinsOf(model, entry, gatewayIds)
   const ports = [...protocols].sort(([a], [b]) => a - b)
   return {
     host,
     name: service?.name ?? entry?.name ?? '',
     namespace: service?.namespace ?? entry?.namespace ?? '',
     gatewayIds,
+    pins,
+    own: service !== undefined,
+    noShortName: service === undefined && entry?.noShortName === true,
     ports: ports.map(([number, protocol]) => {
-      const own = service?.ports.find((port) => port.number === number)?.endpoints ?? []
-      const remote = entry === undefined ? [] : remoteEndpoints(model, entry, number, gatewayIds, hostNames)
+      const pods = service?.ports.find((port) => port.number === number)?.endpoints ?? []
+      const remote =
+        entry === undefined ? [] : remoteEndpoints(model, entry, number, gatewayIds, pins, hostNames)
       return {
         number,
         protocol,
-        endpoints: normalise([...localEndpoints(own, model.self.locality), ...remote]),
+        endpoints: normalise([...localEndpoints(pods, model.self.locality), ...remote]),
       }
     }),
   }
+}
+
+/** The ids of each cluster's own trust domain, where the host's gateways have others too. */
+function pinsOf(
+  model: Model,
+  entry: ImportedService | undefined,
+  gatewayIds: readonly string[],
+): Record<string, readonly string[]> {
+  const clusters = [...new Set(entry?.endpoints.map(({ cluster }) => cluster) ?? [])].sort()
+  return Object.fromEntries(
+    clusters.flatMap((cluster) => {
+      const trustDomain = model.clusters.get(cluster)?.trustDomain ?? ''
+      const ids = gatewayIds.filter((id) => id.startsWith(`spiffe://${trustDomain}/`))
+      return trustDomain === '' || ids.length === 0 || ids.length === gatewayIds.length
+        ? []
+        : [[cluster, ids]]
+    }),
+  )
 }
 
 function remoteEndpoints(
@@ -68,11 +101,12 @@ function remoteEndpoints(
   entry: ImportedService,
   port: number,
   gatewayIds: readonly string[],
+  pins: CallableHost['pins'],
   hostNames: boolean,
 ): EdsEndpoint[] {
   const name = entry.ports.find(({ number }) => number === port)?.name
   if (name === undefined) return []
-  return entry.endpoints.flatMap(({ address, ports, locality, weight, mtls, notReady = [] }) => {
+  return entry.endpoints.flatMap(({ address, ports, locality, weight, mtls, cluster, notReady = [] }) => {
     // TLS to a gateway that nothing pins would trust every certificate of every peer.
     if (mtls && gatewayIds.length === 0) return []
     if (!hostNames && isIP(address) === 0) return []
@@ -80,14 +114,15 @@ function remoteEndpoints(
     const sameRegion = region !== '' && region === model.self.locality.region
     return {
       address,
-      port: ports[name] ?? port,
+      port: own(ports, name) ?? port,
       region,
       zone,
       priority: sameRegion ? 1 : 2,
-      weight: Math.max(1, weight),
+      weight: Math.min(Math.max(1, weight), WEIGHT_MAX),
       draining: false,
       ...(notReady.includes(port) ? { unready: true as const } : {}),
       mtls,
+      ...(mtls && own(pins, cluster) !== undefined ? { cluster } : {}),
     }
   })
 }

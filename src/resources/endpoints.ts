@@ -21,6 +21,8 @@ export interface EdsEndpoint {
   readonly unready?: true
   /** TLS is spoken to it: transport socket match `tlsMode: istio`. */
   readonly mtls: boolean
+  /** Set where that cluster's gateways have other ids than the host's other gateways: the match that pins these alone. */
+  readonly cluster?: string
 }
 
 /** The endpoints of this cluster's own pods that may be used: ready ones, and draining ones marked so. */
@@ -52,12 +54,19 @@ export function normalise(endpoints: readonly EdsEndpoint[]): EdsEndpoint[] {
     const key = `${endpoint.address} ${endpoint.port}`
     const known = byAddress.get(key)
     if (known === undefined) byAddress.set(key, endpoint)
-    else if (known.priority === endpoint.priority)
-      byAddress.set(key, { ...known, weight: known.weight + endpoint.weight })
+    else byAddress.set(key, sameAddress(known, endpoint))
   }
   const found = [...byAddress.values()].sort(byPriorityAndPlace)
   const priorities = [...new Set(found.map(({ priority }) => priority))]
   return found.map((endpoint) => ({ ...endpoint, priority: priorities.indexOf(endpoint.priority) }))
+}
+
+function sameAddress(first: EdsEndpoint, second: EdsEndpoint): EdsEndpoint {
+  const weight = first.priority === second.priority ? first.weight + second.weight : first.weight
+  if (first.cluster === second.cluster) return { ...first, weight }
+  // Two clusters claim one address: whose it is shows in its certificate, so neither may shut the other out.
+  const { cluster: _, ...either } = first
+  return { ...either, weight }
 }
 
 /**
@@ -87,12 +96,17 @@ export function loadAssignment(name: string, endpoints: readonly EdsEndpoint[]):
         healthStatus: healthOf(endpoint),
         loadBalancingWeight: endpoint.weight,
         ...(endpoint.mtls
-          ? { metadata: { filterMetadata: { 'envoy.transport_socket_match': { tlsMode: 'istio' } } } }
+          ? { metadata: { filterMetadata: { 'envoy.transport_socket_match': socketMatch(endpoint) } } }
           : {}),
       })),
     })),
     policy: { overprovisioningFactor: Math.max(140, 100 * Math.max(0, ...perPriority.values())) },
   })
+}
+
+/** What an endpoint's transport socket is chosen by. */
+export function socketMatch({ cluster }: Pick<EdsEndpoint, 'cluster'>): Record<string, string> {
+  return { tlsMode: 'istio', ...(cluster === undefined ? {} : { cluster }) }
 }
 
 function healthOf({ draining, unready }: EdsEndpoint): HealthStatus {

@@ -1,10 +1,8 @@
 import { isIP } from 'node:net'
 import { contentHash } from '../lib/canonical.ts'
-import { fail, ok, problem, type Result } from '../lib/result.ts'
-import { isDnsName, parseServiceHost } from '../model/host.ts'
 import { NOT_READY_LABEL } from '../model/imports.ts'
 import type { ClusterInfo, Exposure, ModelGateway, ModelPort } from '../model/types.ts'
-import type { EntryConfig, EntryEndpoint, EntryPort } from './service-entry.ts'
+import type { EntryConfig, EntryPort } from './service-entry.ts'
 
 /** Where generated entries live, as in the reference product. */
 export const ENTRY_NAMESPACE = 'xcp-multicluster'
@@ -103,72 +101,4 @@ export function entryNames(hosts: readonly string[]): ReadonlyMap<string, string
       ),
     ),
   )
-}
-
-/**
- * What we make of an entry that a peer sent: only hosts of Kubernetes services, only gateway identities of the peer's own trust
- * domain, and cluster and network as our objects say, whatever it claims. `network` undefined: we know no Cluster object of it.
- */
-export function acceptEntry(
-  entry: EntryConfig,
-  peer: { readonly cluster: string; readonly trustDomain: string; readonly network: string },
-): Result<EntryConfig> {
-  const object = `ServiceEntry/${entry.namespace}/${entry.name} of peer ${peer.cluster}`
-  const [host = '', ...more] = entry.hosts
-  if (more.length > 0 || !isDnsName(host) || parseServiceHost(host) === undefined) {
-    return fail(
-      problem(
-        object,
-        'spec.hosts',
-        `is [${entry.hosts.join(', ')}], expected one name.namespace.svc.cluster.local`,
-      ),
-    )
-  }
-  const foreign = entry.subjectAltNames.find((id) => !id.startsWith(`spiffe://${peer.trustDomain}/`))
-  if (foreign !== undefined || entry.subjectAltNames.length === 0) {
-    const found = foreign ?? 'empty'
-    return fail(
-      problem(
-        object,
-        'spec.subjectAltNames',
-        `is ${found}, expected ids of trust domain ${peer.trustDomain}`,
-      ),
-    )
-  }
-  const wrong = wrongPort(entry.ports)
-  if (wrong !== undefined) return fail(problem(object, 'spec.ports', wrong))
-  for (const [i, endpoint] of entry.endpoints.entries()) {
-    const message = wrongEndpoint(endpoint)
-    if (message !== undefined) return fail(problem(object, `spec.endpoints[${i}]`, message))
-  }
-  return ok({
-    ...entry,
-    labels: { [MANAGED_BY]: MANAGER },
-    location: 'MESH_INTERNAL',
-    resolution: entry.endpoints.every(({ address }) => isIP(address) !== 0) ? 'STATIC' : 'DNS',
-    endpoints: entry.endpoints.map((endpoint) => ({
-      ...endpoint,
-      labels: {
-        ...endpoint.labels,
-        [NETWORK_LABEL]: peer.network,
-        [CLUSTER_LABEL]: peer.cluster,
-        [TLS_MODE_LABEL]: 'istio',
-      },
-    })),
-  })
-}
-
-function wrongPort(ports: readonly EntryPort[]): string | undefined {
-  if (ports.length === 0) return 'is empty, expected at least one port'
-  const bad = ports.find(({ name, number }) => name === '' || number < 1 || number > 65_535)
-  return bad === undefined
-    ? undefined
-    : `has "${bad.name}" ${bad.number}, expected a name and a number from 1 to 65535`
-}
-
-function wrongEndpoint({ address, ports }: EntryEndpoint): string | undefined {
-  if (isIP(address) === 0 && !isDnsName(address))
-    return `has address "${address}", expected an IP address or a host name`
-  const bad = Object.entries(ports).find(([, number]) => number < 1 || number > 65_535)
-  return bad === undefined ? undefined : `has port ${bad[1]}, expected 1 to 65535`
 }

@@ -1,3 +1,4 @@
+import { own } from '../lib/own.ts'
 import { byText } from '../model/labels.ts'
 import type { EntryConfig, EntryEndpoint, EntryPort } from './service-entry.ts'
 import {
@@ -70,7 +71,7 @@ function rename(
   nameOf: ReadonlyMap<number, string>,
 ): EntryEndpoint {
   const renamed = ports.flatMap(({ name, number }) => {
-    const at = endpoint.ports[name]
+    const at = own(endpoint.ports, name)
     return at === undefined ? [] : [[nameOf.get(number) ?? name, at] as const]
   })
   return { ...endpoint, ports: Object.fromEntries(renamed) }

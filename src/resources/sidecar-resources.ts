@@ -18,7 +18,7 @@ import { UpstreamTlsContextSchema } from '../xds/gen/envoy/extensions/transport_
 import { TYPE } from '../xds/types.ts'
 import { type BindRange, bindAddresses } from './bind-address.ts'
 import { type CallableHost, type CallablePort, callableHosts } from './callable.ts'
-import { loadAssignment } from './endpoints.ts'
+import { loadAssignment, socketMatch } from './endpoints.ts'
 import {
   adsSource,
   type DomainBundle,
@@ -62,6 +62,7 @@ export function sidecarResources(
   const addresses = bindAddresses(
     hosts.map(({ host }) => host),
     options.bind,
+    new Set(hosts.filter((each) => each.own).map(({ host }) => host)),
   )
   for (const callable of hosts)
     addHost(builder, callable, addresses.get(callable.host), options.credentialFile)
@@ -76,14 +77,20 @@ export function sidecarResources(
 
 function addHost(
   builder: SnapshotBuilder,
-  { host, ports, gatewayIds }: CallableHost,
+  { host, ports, gatewayIds, pins }: CallableHost,
   address: string | undefined,
   credentialFile: string,
 ): void {
   for (const port of ports) {
     const name = upstreamName(host, port.number)
     const remote = port.endpoints.some(({ mtls }) => mtls)
-    const shape = { host, port: port.number, gatewayIds: remote ? gatewayIds : [], credentialFile }
+    const shape = {
+      host,
+      port: port.number,
+      gatewayIds: remote ? gatewayIds : [],
+      pins: remote ? pins : {},
+      credentialFile,
+    }
     builder.message(TYPE.cluster, ClusterSchema, name, shape, () => upstream(name, shape))
     builder.message(TYPE.endpoints, ClusterLoadAssignmentSchema, name, port.endpoints, () =>
       loadAssignment(name, port.endpoints),
@@ -106,6 +113,7 @@ interface UpstreamShape {
   readonly port: number
   /** Empty: no remote gateway, no TLS. */
   readonly gatewayIds: readonly string[]
+  readonly pins: CallableHost['pins']
   readonly credentialFile: string
 }
 
@@ -132,22 +140,36 @@ function upstream(name: string, shape: UpstreamShape): XdsCluster {
       consecutiveLocalOriginFailure: 2,
       enforcingConsecutiveLocalOriginFailure: 100,
     },
-    transportSocketMatches: [...(shape.gatewayIds.length === 0 ? [] : [mutualTls(shape)]), clearText()],
+    transportSocketMatches: [...mutualTls(shape), clearText()],
   })
 }
 
-function mutualTls({ host, port, gatewayIds, credentialFile }: UpstreamShape): Cluster_TransportSocketMatch {
+/** The first match counts: a cluster's own pins before those for all. */
+function mutualTls(shape: UpstreamShape): Cluster_TransportSocketMatch[] {
+  if (shape.gatewayIds.length === 0) return []
+  const narrow = Object.entries(shape.pins).map(([cluster, ids]) =>
+    mutualTlsMatch(shape, ids, socketMatch({ cluster }), `tlsMode-istio-${cluster}`),
+  )
+  return [...narrow, mutualTlsMatch(shape, shape.gatewayIds, socketMatch({}), 'tlsMode-istio')]
+}
+
+function mutualTlsMatch(
+  { host, port, credentialFile }: UpstreamShape,
+  ids: readonly string[],
+  match: Record<string, string>,
+  name: string,
+): Cluster_TransportSocketMatch {
   const context = create(UpstreamTlsContextSchema, {
     sni: formatServerName({ port, subset: '', host }),
     commonTlsContext: tlsContext(
       ['istio'],
-      gatewayIds.map((id) => uriSan('exact', id)),
+      ids.map((id) => uriSan('exact', id)),
       credentialFile,
     ),
   })
   return create(Cluster_TransportSocketMatchSchema, {
-    name: 'tlsMode-istio',
-    match: { tlsMode: 'istio' },
+    name,
+    match,
     transportSocket: transportSocket('envoy.transport_sockets.tls', UpstreamTlsContextSchema, context),
   })
 }
@@ -190,14 +212,14 @@ function nameTable(
   addresses: ReadonlyMap<string, string>,
 ): Record<string, NameInfo> {
   const table: Record<string, NameInfo> = {}
-  for (const { host, name, namespace } of hosts) {
+  for (const { host, name, namespace, noShortName } of hosts) {
     const address = addresses.get(host)
     if (address === undefined) continue
     const service = name !== '' && host === `${name}.${namespace}.svc.cluster.local`
     const info = { ips: [address], shortname: service ? name : '', namespace: service ? namespace : '' }
     table[host] = info
     if (!service) continue
-    table[`${name}.${namespace}`] ??= info
+    if (!noShortName) table[`${name}.${namespace}`] ??= info
     table[`${name}.${namespace}.svc`] ??= info
   }
   return table

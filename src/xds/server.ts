@@ -102,7 +102,7 @@ export class XdsServer {
     })
     server.on('session', (session) => this.#onSession(session))
     server.on('sessionError', (error: Error) => this.#logger.debug({ err: error }, 'xds connection error'))
-    server.on('stream', (stream, headers) => this.#onStream(stream, headers))
+    server.on('stream', (stream, headers) => this.#onStream(stream, headers, tls !== undefined))
     if (at.path !== undefined) await removeStaleSocket(at.path)
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject)
@@ -124,8 +124,13 @@ export class XdsServer {
   }
 
   /** New certificate, key and trust for connections to come; open ones stay as they are (see `reauthorize`). */
-  setSecureContext(options: SecureContextOptions): void {
-    for (const server of this.#servers) if ('setSecureContext' in server) server.setSecureContext(options)
+  setSecureContext(options: ServerTls): void {
+    for (const server of this.#servers) {
+      if (!('setSecureContext' in server)) continue
+      server.setSecureContext(options)
+      // Read at each connection; `setSecureContext` leaves it as it was.
+      Object.assign(server, { rejectUnauthorized: options.rejectUnauthorized ?? true })
+    }
   }
 
   /** Puts every open stream to `authorize` again: one that is refused now ends, one with another view gets the difference. */
@@ -160,7 +165,6 @@ export class XdsServer {
       ...tls,
       ALPNProtocols: ['h2'],
       requestCert: true,
-      rejectUnauthorized: true,
     })
     server.on('tlsClientError', (error, socket: TLSSocket) =>
       this.#logger.info({ address: addressOf(socket), reason: error.message }, 'xds TLS handshake failed'),
@@ -214,7 +218,7 @@ export class XdsServer {
     wait()
   }
 
-  #onStream(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void {
+  #onStream(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, tls: boolean): void {
     stream.on('error', () => {})
     const session = stream.session
     if (session === undefined || stream.destroyed) return
@@ -225,17 +229,21 @@ export class XdsServer {
     }
     const path = headers[':path'] ?? ''
     const method = METHODS.get(path)
+    const peer = peerOf(session)
     if (method === undefined) refuse(stream, { code: GRPC.unimplemented, message: `unknown method ${path}` })
+    // Without one it would look like a client in clear, who may have more than a stranger.
+    else if (tls && peer.certificate === undefined) refuse(stream, NO_CERTIFICATE)
     else if (this.#closing) refuse(stream, SHUTTING_DOWN)
     else if (!this.#options.ready()) refuse(stream, { code: GRPC.unavailable, message: 'not ready yet' })
     else {
-      const served = new ServerStream(stream, method.variant, method.onlyType, peerOf(session), this.#host)
+      const served = new ServerStream(stream, method.variant, method.onlyType, peer, this.#host)
       this.#streams.add(served)
       stream.once('close', () => this.#streams.delete(served))
     }
   }
 }
 
+const NO_CERTIFICATE: Refusal = { code: GRPC.unauthenticated, message: 'a client certificate is required' }
 const SHUTTING_DOWN: Refusal = { code: GRPC.unavailable, message: 'server is shutting down' }
 
 /** "Trailers-Only": the status in the headers, no body. */

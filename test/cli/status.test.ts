@@ -44,6 +44,7 @@ const body = discoveryStatus({
   model,
   peers: [peer],
   disagreements: new Map(),
+  refused: new Map(),
   claims: new Map(),
   objectOf: (cluster) => `Cluster/acme/${cluster}`,
   problems: [{ object: 'a.yaml#2', field: 'spec', message: 'is broken' }],

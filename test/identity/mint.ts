@@ -121,6 +121,8 @@ export const SIGN = {
 
 export interface MintOptions {
   readonly subject: string
+  /** The DER of another certificate's subject, in the place of `subject`. */
+  readonly subjectDer?: Uint8Array | undefined
   readonly keys: Keys
   /** Default: itself. */
   readonly issuer?: Minted
@@ -153,16 +155,17 @@ export function mint(options: MintOptions): Minted {
   const now = Date.now()
   const signer = issuer?.keys ?? keys
   serial += 1
+  const subjectName = options.subjectDer ?? name(subject)
   const tbs = sequence(
     ...((options.version ?? 3) === 3 ? [der(0xa0, integer(2))] : []),
     der(0x02, Uint8Array.of(0x10, serial >> 8, serial & 0xff)),
     algorithm.identifier,
-    name(issuer?.subject ?? subject),
+    issuer === undefined ? subjectName : name(issuer.subject),
     sequence(
       time(options.notBefore ?? new Date(now - 60_000)),
       time(options.notAfter ?? new Date(now + 3_600_000)),
     ),
-    name(subject),
+    subjectName,
     keys.spki,
     ...(extensions.length > 0 ? [der(0xa3, sequence(...extensions))] : []),
   )
