@@ -95,8 +95,8 @@ export class AdminServer {
   }
 
   #refusal(request: IncomingMessage): string | undefined {
-    if (!this.#loopback) return undefined
     if (request.headers.origin !== undefined) return 'requests of web pages are refused here'
+    if (!this.#loopback) return undefined
     const host = (request.headers.host ?? '').replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1')
     if (host === '' || host === 'localhost' || isIP(host) !== 0) return undefined
     return `the Host header must be an IP address or localhost, not ${host}`

@@ -4,6 +4,7 @@ import { AdminServer } from '../admin/http.ts'
 import { CredentialFiles } from '../identity/credential-files.ts'
 import { createLogger, type Logger } from '../lib/log.ts'
 import { DirectoryStore } from '../objects/directory-store.ts'
+import { isLoopback } from '../proxy/names/authority.ts'
 import { DiscoveryProcess } from './discovery-process.ts'
 import { discoveryMetrics, discoveryRoutes } from './discovery-routes.ts'
 import { listenAddress } from './listen-address.ts'
@@ -113,6 +114,10 @@ async function run(options: Options): Promise<void> {
       health: await health.listen(addresses.health.host, addresses.health.port),
       metrics: await metrics.listen(addresses.metrics.host, addresses.metrics.port),
     }
+    if (!isLoopback(addresses.admin.host))
+      logger.warn(
+        `--admin ${options.admin}: whoever reaches it sees everything, and it asks nobody who he is`,
+      )
     await credentials.start()
     await store.start()
     await discovery.start()

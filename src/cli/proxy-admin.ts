@@ -90,9 +90,11 @@ function adminRoutes(supervisor: Supervisor, config: ProxyConfig): Record<string
         ...(report as object),
       }))
     },
-    '/logging': async (query) => {
+    '/logging': async (query, method) => {
       const level = query.get('level')
       if (level === null) return { body: { level: supervisor.level } }
+      // A page's <img> is a GET without an Origin: it must change nothing.
+      if (method !== 'POST') return { status: 405, body: 'changing the level needs POST\n' }
       return answer(await supervisor.setLevel(level), () => ({ level }))
     },
   }

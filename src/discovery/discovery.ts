@@ -27,6 +27,8 @@ import { Views } from './views.ts'
 
 /** How long changes of objects are gathered after the first of a burst, milliseconds. */
 const WINDOW_MS = 50
+/** Well below what a timer can hold. */
+const DAY_MS = 24 * 3_600_000
 
 export interface DiscoveryOptions {
   readonly cluster: string
@@ -72,6 +74,9 @@ export class Discovery {
   #secure: Promise<void> | undefined
   #addresses: { ads?: Listening; adsPlain?: Listening } = {}
   #computed = 0
+  /** When the first certificate of a stream ends. */
+  #judgedAgainAtMs = Number.POSITIVE_INFINITY
+  #cancelJudging: () => void = () => {}
 
   constructor(options: DiscoveryOptions) {
     this.#options = options
@@ -113,6 +118,7 @@ export class Discovery {
   /** Ends every stream, cutting what is left after `graceMs` milliseconds. */
   async stop(graceMs = 1_000): Promise<void> {
     for (const end of this.#ends.splice(0)) end()
+    this.#cancelJudging()
     this.#recompute.stop()
     this.#peers.stop()
     await this.#secure?.catch(() => {})
@@ -267,11 +273,24 @@ export class Discovery {
         return fail({ code: GRPC.unauthenticated, message })
       }
       id = svid.value.id
+      this.#judgeAgainAt(svid.value.notAfterMs)
     }
     const grant = authorize(model, id, node, typeUrl)
     if (!grant.ok) return grant
     if (grant.value.peer !== undefined) this.#heardFrom(grant.value.peer.id, node)
     return ok(views.source(grant.value.view))
+  }
+
+  /** No stream outlives the certificate that it was opened with; whoever has a new one opens another in time. */
+  #judgeAgainAt(ms: number): void {
+    if (ms >= this.#judgedAgainAtMs) return
+    this.#cancelJudging()
+    this.#judgedAgainAtMs = ms
+    const inMs = Math.min(Math.max(0, ms - this.#clock.now()) + 1, DAY_MS)
+    this.#cancelJudging = this.#clock.after(inMs, () => {
+      this.#judgedAgainAtMs = Number.POSITIVE_INFINITY
+      this.#server.reauthorize()
+    })
   }
 
   #agreement() {

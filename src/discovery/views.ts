@@ -105,6 +105,7 @@ class LiveView implements ViewSource {
   readonly #options: LiveViewOptions
   readonly #cache = new SnapshotCache()
   #builder: SnapshotBuilder | undefined
+  #identified = ''
   #watchers = 0
 
   constructor(options: LiveViewOptions) {
@@ -127,6 +128,10 @@ class LiveView implements ViewSource {
   refresh(): void {
     this.#builder = this.#options.compute(this.#builder)
     this.#cache.set(this.#builder.snapshot())
+    // The verdict of the reachability travels in it, and may change where nothing is exposed and so no resource does.
+    const identified = this.identifier()
+    if (this.#identified !== identified) this.#cache.announce(TYPE.serviceEntry)
+    this.#identified = identified
   }
 
   watch(callback: (changes: Changes) => void): () => void {

@@ -187,7 +187,10 @@ export class ObjectTable {
   }
 }
 
-/** What a file defines after its newest version: good documents as they are, broken ones as they were. */
+/**
+ * What a file defines after its newest version: good documents as they are, broken ones as they were. A file whose last
+ * document is broken may be half written: what is not found in it may only not be there yet.
+ */
 function nextState(before: FileState | undefined, version: NonNullable<FileVersion>): FileState {
   const kept = before?.definitions ?? new Map<string, Definition>()
   if (!version.ok)
@@ -195,7 +198,7 @@ function nextState(before: FileState | undefined, version: NonNullable<FileVersi
   const definitions = new Map<string, Definition>()
   const broken = new Set<string>()
   const problems: Problem[] = []
-  let unknown = false
+  let unknown = version.value.at(-1)?.object === undefined && version.value.length > 0
   for (const { ref, source, doc, object, problems: found } of version.value) {
     problems.push(...found)
     const key = ref === undefined ? undefined : refKey(ref)

@@ -51,7 +51,11 @@ export class AdsStream {
 
   /** The view changed. */
   changed(changes: Changes): void {
-    for (const [typeUrl, names] of changes) this.#subscriptions.get(typeUrl)?.changed(names)
+    for (const [typeUrl, names] of changes) {
+      const subscription = this.#subscriptions.get(typeUrl)
+      if (names.size === 0) subscription?.owe()
+      else subscription?.changed(names)
+    }
   }
 
   /** Gives up waiting for answers that are overdue. Returns when to call again (milliseconds, same clock), if ever. */

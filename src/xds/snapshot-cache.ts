@@ -1,6 +1,9 @@
 import type { Snapshot, XdsResource } from './types.ts'
 
-/** What changed, by type URL: the names that were added, changed or removed. */
+/**
+ * What changed, by type URL: the names that were added, changed or removed. No name: the resources are as they were, and what
+ * is new is the view's identifier, which has to be told.
+ */
 export type Changes = ReadonlyMap<string, ReadonlySet<string>>
 
 /** Where a stream's content comes from: one view, shared by every client that sees the same. */
@@ -57,6 +60,11 @@ export class SnapshotCache implements ViewSource {
   /** Replaces the resources of one type. */
   setType(typeUrl: string, resources: ReadonlyMap<string, XdsResource>): void {
     this.set(new Map(this.#snapshot).set(typeUrl, resources))
+  }
+
+  /** Says that the identifier is another, to those who want all of a type. */
+  announce(typeUrl: string): void {
+    this.#tell(new Map([[typeUrl, new Set()]]))
   }
 
   #tell(changes: Changes): void {

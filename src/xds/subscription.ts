@@ -146,6 +146,11 @@ export class Subscription {
     for (const name of names) if (this.#interest.covers(name)) this.#dirty.add(name)
   }
 
+  /** Who wants all is to get a response, although no resource changed. */
+  owe(): void {
+    if (this.#interest.wildcard) this.#owed = true
+  }
+
   /** These names are to be sent again, changed or not, if they are wanted. */
   force(names: Iterable<string>): void {
     for (const name of names) {

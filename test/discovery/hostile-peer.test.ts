@@ -123,3 +123,18 @@ t.test('a bundle with a CA that is called like ours does not lock out our own pr
   t.match(headers, { 'grpc-status': '16', 'grpc-message': /certificate/ })
   session.destroy()
 })
+
+t.test('a stream does not outlive the certificate that opened it', async (t) => {
+  const cluster = await TestCluster.start('cluster-2', { yaml: networks })
+  t.teardown(() => cluster.stop())
+  const node = { id: 'sidecar~10.0.0.1~sleep.client~client.svc.cluster.local', metadata: {} }
+  // Whole seconds in a certificate: at least one is left of two.
+  const short = { namespace: 'client', serviceAccount: 'sleep', lifetimeMs: 2_000 }
+  const long = { ...short, lifetimeMs: 60_000 }
+  const [brief, lasting] = await Promise.all([cluster.client(node, short), cluster.client(node, long)])
+  for (const seen of [brief, lasting])
+    await seen.start(TYPE.nameTable).until('the names', () => seen.updates > 0)
+  await brief.until('its end', () => brief.lastError !== '')
+  t.match(brief.lastError, /expired/)
+  t.equal(lasting.lastError, '')
+})

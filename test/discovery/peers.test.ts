@@ -121,6 +121,17 @@ t.test('either copy of the reachability can refuse, and both sides say that they
   ])
 })
 
+t.test('what a peer says about calling it is heard although it offers nothing', async (t) => {
+  const [first, second] = await pair()
+  t.teardown(() => Promise.all([first.stop(), second.stop()]))
+  await second.until('agreement', () => agreed(second, 'cluster-1')?.status === true)
+  await first.apply(reachability(['cluster-1', 'cluster-2'], {}))
+  await second.until('disagreement', () => agreed(second, 'cluster-1')?.status === false)
+  await first.apply(networks)
+  await second.until('agreement again', () => agreed(second, 'cluster-1')?.status === true)
+  t.match(second.process.status().peers, [{ allowed: true }])
+})
+
 t.test('a network renamed on both sides is agreed on, although the verdict stays', async (t) => {
   const [first, second] = await pair()
   t.teardown(() => Promise.all([first.stop(), second.stop()]))

@@ -6,7 +6,7 @@ import fc from 'fast-check'
 import t from 'tap'
 import { silentLogger } from '../../src/lib/log.ts'
 import type { Authority } from '../../src/proxy/names/authority.ts'
-import { ANSWER_TTL_S } from '../../src/proxy/names/dns-message.ts'
+import { ANSWER_TTL_S, parseQuery } from '../../src/proxy/names/dns-message.ts'
 import { DnsServer, type DnsServerOptions } from '../../src/proxy/names/dns-server.ts'
 import { FrameReader, frame } from '../../src/proxy/names/dns-stream.ts'
 import { NameTable } from '../../src/proxy/names/name-table.ts'
@@ -277,3 +277,11 @@ t.test(
     t.same(data(await ask(dns, 'productpage.bookinfo')), ['127.240.3.7'])
   },
 )
+
+t.test('a UDP answer has a limit, whatever a client claims to take', async (t) => {
+  const additionals = [{ type: 'OPT', name: '.', udpPayloadSize: 65_535 } as codec.Answer]
+  const query = parseQuery(
+    codec.encode({ type: 'query', id: 1, questions: [{ type: 'A', name: 'a.example' }], additionals }),
+  )
+  t.match(query, { ok: true, value: { udpSize: 4_096 } })
+})

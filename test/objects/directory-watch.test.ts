@@ -72,13 +72,13 @@ t.test('a broken document keeps its own object; the others of the file take effe
   const store = makeStore(t, folder)
   folder.write('a.yaml', [service('a', 1), service('b', 1), service('c', 1)].join('---\n'))
   await store.start()
-  folder.write('a.yaml', [service('a', 2), service('b', 99_999)].join('---\n'))
+  folder.write('a.yaml', [service('b', 99_999), service('a', 2)].join('---\n'))
   await until(() => store.problems().length > 0, 'the problem')
   t.strictSame(
     store.list('Service').map(({ metadata, spec }) => `${metadata.name}:${spec.ports[0]?.port}`),
     ['a:2', 'b:1'],
   )
-  t.match(problemLines(store), [/^a\.yaml#2 Service\/b: spec\.ports\[0\]\.port/])
+  t.match(problemLines(store), [/^a\.yaml#1 Service\/b: spec\.ports\[0\]\.port/])
 
   folder.write('a.yaml', [service('a', 3), service('B!', 1)].join('---\n'))
   await until(() => store.list('Service')[0]?.spec.ports[0]?.port === 3, 'the next version')
@@ -87,6 +87,21 @@ t.test('a broken document keeps its own object; the others of the file take effe
     ['Service/shop/a', 'Service/shop/b'],
     'who knows which one B! was',
   )
+})
+
+t.test('a file cut off inside a document keeps what may still come after it', async (t) => {
+  const folder = makeFolder(t)
+  const store = makeStore(t, folder)
+  const whole = [service('a', 1), service('b', 1), service('c', 1)].join('---\n')
+  folder.write('a.yaml', whole)
+  await store.start()
+  const changes = recordChanges(store)
+  folder.write('a.yaml', whole.slice(0, whole.indexOf('spec', whole.indexOf('---'))))
+  await until(() => store.problems().length > 0, 'the problem')
+  t.match(problemLines(store), [/^a\.yaml#2 Service\/b: spec/])
+  folder.write('a.yaml', whole)
+  await until(() => store.problems().length === 0, 'the end of the problem')
+  t.strictSame(changes, [])
 })
 
 t.test('an empty file and a file that is gone delete, a moment of either does not', async (t) => {

@@ -102,6 +102,21 @@ t.test('additions go out before what refers to them, removals last', async (t) =
   t.same(bench.pull(), ['EDS  -c1'])
 })
 
+t.test('a new identifier is told to who wants all, with no resource in it', async (t) => {
+  for (const variant of ['delta', 'sotw'] as const) {
+    const bench = new Bench(variant)
+    bench.set(CDS, cluster('c1')).set(EDS, endpoints('c1'))
+    bench.ask(CDS)
+    bench.ask(EDS, { names: ['c1'] })
+    bench.settle()
+    bench.cache.announce(CDS)
+    t.same(bench.pull(), [variant === 'delta' ? 'CDS ' : 'CDS c1'])
+    bench.ack(CDS)
+    bench.cache.announce(EDS)
+    t.same(bench.pull(), [])
+  }
+})
+
 t.test('SotW keeps what is to go until its successor is taken', async (t) => {
   const bench = new Bench('sotw')
   bench.set(CDS, cluster('c1')).set(LDS, listener('l1'))

@@ -8,6 +8,9 @@ export const ANSWER_TTL_S = 5
 /** Largest UDP answer for a client that says nothing of its own (RFC 1035 section 4.2.1). */
 const PLAIN_UDP_SIZE = 512
 
+/** Largest one whatever the client says: behind a forged address, a large answer to a small question is a weapon. */
+const MAX_UDP_SIZE = 4_096
+
 /** RFC 1035 section 4.1.1; the names are those of the IANA registry. */
 export const RCODE = { noError: 0, formErr: 1, servFail: 2, notImp: 4, refused: 5 } as const
 
@@ -28,7 +31,7 @@ export interface DnsQuery {
   readonly inInternet: boolean
   /** Where the question section ends in `message`. */
   readonly questionEnd: number
-  /** Largest UDP answer the client takes (EDNS, RFC 6891), at least 512. */
+  /** Largest UDP answer the client takes (EDNS, RFC 6891), 512 to 4,096. */
   readonly udpSize: number
   readonly edns: boolean
 }
@@ -57,7 +60,7 @@ export function parseQuery(message: Buffer): Result<DnsQuery, Buffer | undefined
       type: question.type,
       inInternet: question.class === 'IN' || question.class === 'ANY',
       questionEnd,
-      udpSize: Math.max(size, PLAIN_UDP_SIZE),
+      udpSize: Math.min(Math.max(size, PLAIN_UDP_SIZE), MAX_UDP_SIZE),
       edns: opt !== undefined,
     })
   } catch {
