@@ -69,10 +69,11 @@ function merge(
       const pods = service?.ports.find((port) => port.number === number)?.endpoints ?? []
       const remote =
         entry === undefined ? [] : remoteEndpoints(model, entry, number, gatewayIds, pins, hostNames)
+      const elsewhere = remote.some(({ unready }) => unready !== true)
       return {
         number,
         protocol,
-        endpoints: normalise([...localEndpoints(pods, model.self.locality), ...remote]),
+        endpoints: normalise([...localEndpoints(pods, model.self.locality, elsewhere), ...remote]),
       }
     }),
   }

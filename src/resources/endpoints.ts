@@ -25,11 +25,16 @@ export interface EdsEndpoint {
   readonly cluster?: string
 }
 
-/** The endpoints of this cluster's own pods that may be used: ready ones, and draining ones marked so. */
+/**
+ * The endpoints of this cluster's own pods that may be used: ready ones, and draining ones marked so. Where nobody is ready and
+ * nobody serves it `elsewhere`, the draining ones are the last resort, as with kube-proxy (KEP-1669), and not marked.
+ */
 export function localEndpoints(
   endpoints: readonly ModelEndpoint[],
   at: { readonly region: string; readonly zone: string },
+  elsewhere = false,
 ): EdsEndpoint[] {
+  const lastResort = !elsewhere && !endpoints.some(({ ready }) => ready)
   return endpoints
     .filter((endpoint) => endpoint.ready || endpoint.draining)
     .map((endpoint) => ({
@@ -39,7 +44,7 @@ export function localEndpoints(
       zone: endpoint.zone === '' ? at.zone : endpoint.zone,
       priority: 0,
       weight: 1,
-      draining: !endpoint.ready,
+      draining: !endpoint.ready && !lastResort,
       mtls: false,
     }))
 }

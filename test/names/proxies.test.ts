@@ -100,6 +100,27 @@ t.test('curl reaches one of our names through SOCKS5 and through CONNECT', async
   ])
 })
 
+t.test('what no listener has a line for is told, once each', async (t) => {
+  const told: string[] = []
+  const dialer = new Dialer({
+    names,
+    open: engineTo(0),
+    resolvers: [{ host: '127.0.0.1', port: 9 }],
+    timeoutMs: 500,
+    onFailure: ({ host, port }, from, { kind }) => told.push(`${from} ${host}:${port} ${kind}`),
+  })
+  for (const [host, port] of [
+    ['nowhere.bookinfo', 9080],
+    ['productpage.bookinfo', 81],
+    ['down.bookinfo', 9080],
+  ] as const)
+    t.notOk((await dialer.dial({ host, port }, '127.0.0.1')).ok)
+  t.strictSame(told, [
+    '127.0.0.1 nowhere.bookinfo:9080 unresolved',
+    '127.0.0.1 productpage.bookinfo:81 refused',
+  ])
+})
+
 t.test('any other host is reached directly', async (t) => {
   const backend = await listen(t, page())
   const ports = await start(t, engineTo(backend))

@@ -65,6 +65,15 @@ t.test('ready endpoints are healthy, draining ones are said to be', async (t) =>
   t.equal(accepted.value.localities[0]?.region, 'region-of-cluster-1')
 })
 
+t.test('where nobody is ready, draining endpoints are the last resort', async (t) => {
+  const leaving = service({ name: 'leaving', pods: ['10.0.1.30:8080!'] })
+  const name = 'outbound_.9080_._.leaving.bookinfo.svc.cluster.local'
+  t.match(acceptEndpoints(resource(build(story + leaving), TYPE.endpoints, name)), {
+    ok: true,
+    value: { localities: [{ endpoints: [{ address: { host: '10.0.1.30' }, healthStatus: 'HEALTHY' }] }] },
+  })
+})
+
 t.test('a Service without endpoints keeps its upstream, with an empty assignment', async (t) => {
   const built = build(story.replace('10.0.1.20', '10.0.1.20').concat(service({ name: 'empty' })))
   const name = 'outbound_.9080_._.empty.bookinfo.svc.cluster.local'

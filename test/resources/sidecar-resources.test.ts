@@ -139,6 +139,16 @@ t.test('a local service with nothing ready leaves the gateway at the first prior
   t.match(localities, [{ priority: 0, endpoints: [{ address: { host: '203.0.113.10' } }] }])
 })
 
+t.test('draining local endpoints are used only where no gateway is there', async (t) => {
+  const local = service({ name: 'productpage', pods: ['10.0.2.10:8080!'] })
+  const statuses = (yaml: string) =>
+    endpointsOf(build(yaml)).localities.flatMap(({ endpoints }) =>
+      endpoints.map(({ healthStatus }) => healthStatus),
+    )
+  t.strictSame(statuses(imported + local), ['DRAINING', 'HEALTHY'])
+  t.strictSame(statuses(local), ['HEALTHY'])
+})
+
 t.test('a gateway with nobody ready behind it is known, but not to be chosen', async (t) => {
   const idle = modelOf(
     service({ name: 'productpage' }) +

@@ -36,6 +36,8 @@ export interface DialerOptions {
   readonly resolvers?: readonly Authority[]
   /** Resolving and connecting to a host that is not ours, together, milliseconds. Default 10,000. */
   readonly timeoutMs?: number
+  /** Called for what ends here, before any listener could write its line in the access log. */
+  readonly onFailure?: (target: Authority, from: string, failure: DialFailure) => void
 }
 
 /** Finds the way to a target for SOCKS5 and CONNECT: our names through the engine, anything else directly. */
@@ -49,8 +51,12 @@ export class Dialer {
   /** `from` is the client's address, for the access log. */
   async dial(target: Authority, from: string): Promise<Result<Tunnel, DialFailure>> {
     const addresses = this.#options.names.lookup(target.host)
-    if (addresses === undefined) return this.#direct(target)
-    return this.#ours(target, addresses, from)
+    const dialled = await (addresses === undefined
+      ? this.#direct(target)
+      : this.#ours(target, addresses, from))
+    if (!dialled.ok && dialled.error.kind !== 'unavailable')
+      this.#options.onFailure?.(target, from, dialled.error)
+    return dialled
   }
 
   async #ours(

@@ -34,7 +34,13 @@ export class NameServers {
 
   constructor(options: NameServersOptions) {
     const { addresses, names, upstreams, upstreamsGiven, open, logger } = options
-    const dialer = new Dialer({ names, open, ...(upstreamsGiven && { resolvers: upstreams }) })
+    const dialer = new Dialer({
+      names,
+      open,
+      ...(upstreamsGiven && { resolvers: upstreams }),
+      onFailure: ({ host, port }, remoteAddress, { kind, message: reason }) =>
+        logger.info({ host, port, remoteAddress, kind, reason }, 'not connected'),
+    })
     if (addresses.dns !== undefined)
       this.#add('dns', addresses.dns, new DnsServer({ names, upstreams, logger }), options)
     if (addresses.socks !== undefined)
