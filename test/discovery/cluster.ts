@@ -217,6 +217,11 @@ export class Seen {
     return [...(this.#resources.get(typeUrl)?.keys() ?? [])].sort()
   }
 
+  /** Whether there was a response of the type, be it that there is nothing. */
+  answered(typeUrl: string): boolean {
+    return this.#resources.has(typeUrl)
+  }
+
   get(typeUrl: string, name: string): XdsResource | undefined {
     return this.#resources.get(typeUrl)?.get(name)
   }
