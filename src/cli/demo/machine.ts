@@ -1,5 +1,5 @@
 // Plays, for one cluster, what Kubernetes would do around Isthmus: the kubelet (pods as processes), the Deployment and
-// EndpointSlice controllers, and the cloud's load balancer. All of it through the objects port, so that discovery and
+// EndpointSlice controllers, node ports, and the cloud's load balancer. All of it through the objects port, so that discovery and
 // its controllers cannot tell the difference. It also runs the cluster's discovery server and its sidecar.
 import type { Logger } from '../../lib/log.ts'
 import { formatProblem } from '../../lib/result.ts'
@@ -9,6 +9,7 @@ import type { ProcessTree } from './descendants.ts'
 import { endpointSlices, MANAGED_BY } from './endpoint-slices.ts'
 import { LoadBalancer } from './load-balancer.ts'
 import type { MachineConfig, PodReport } from './machine-config.ts'
+import { NodePorts } from './node-ports.ts'
 import { DemoPod, type PodEvents, templateHash } from './pod.ts'
 
 export interface MachineOptions {
@@ -29,6 +30,7 @@ export class Machine {
   readonly #pods = new Map<string, DemoPod>()
   readonly #written = new Map<string, string>()
   readonly #loadBalancer: LoadBalancer
+  readonly #nodePorts: NodePorts
   #unwatch: (() => void) | undefined
   #timer: NodeJS.Timeout | undefined
   #running: Promise<void> | undefined
@@ -42,6 +44,8 @@ export class Machine {
       notice: options.notice,
       wake: () => this.#wake(),
     })
+    const { store, notice } = options
+    this.#nodePorts = new NodePorts({ store, notice, nodeAddress: options.config.nodeAddress })
   }
 
   start(): void {
@@ -55,6 +59,7 @@ export class Machine {
     clearTimeout(this.#timer)
     this.#loadBalancer.stop()
     await this.#running
+    this.#nodePorts.stop()
     await Promise.all([...this.#pods.values()].map((pod) => pod.stop()))
   }
 
@@ -91,7 +96,9 @@ export class Machine {
     for (const deployment of this.#options.store.list('Deployment')) this.#scale(deployment)
     this.#endOrphans()
     await this.#writeObjects()
-    await this.#loadBalancer.reconcile([...this.#pods.values()])
+    const pods = [...this.#pods.values()]
+    await this.#loadBalancer.reconcile(pods)
+    await this.#nodePorts.reconcile(pods)
     this.#options.changed()
   }
 
