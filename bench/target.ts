@@ -7,6 +7,7 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { createCa } from '../src/identity/ca.ts'
 import { writeCredential } from '../src/identity/ca-folder.ts'
+import { DISCOVERY_ACCOUNT, DISCOVERY_NAMESPACE } from '../src/identity/spiffe-id.ts'
 
 const isthmus = join(dirname(fileURLToPath(import.meta.url)), '..', 'src', 'isthmus.js')
 const TRUST_DOMAIN = 'bench.local'
@@ -45,7 +46,7 @@ export async function startTarget(backendPort: number): Promise<Target> {
       ...anyPort,
       cluster: 'bench',
       objects,
-      certs: await credential('discovery', 'isthmus-system', 'isthmus-discovery'),
+      certs: await credential('discovery', DISCOVERY_NAMESPACE, DISCOVERY_ACCOUNT),
       ads: '127.0.0.1:0',
       'ads-plain': 'off',
     })

@@ -1,7 +1,7 @@
 import { canonicalJson } from '../lib/canonical.ts'
 import type { Clock } from '../lib/clock.ts'
 import type { Logger } from '../lib/log.ts'
-import type { ModelCondition, ModelGateway } from '../model/types.ts'
+import { CONDITION_TYPES, type ModelCondition, type ModelGateway } from '../model/types.ts'
 import type { ObjectStore } from '../objects/store.ts'
 import { type Condition, type Kind, type KubeObject, refKey, refOf } from '../objects/types.ts'
 import { ReconcileLoop } from './reconcile-loop.ts'
@@ -29,7 +29,7 @@ const KINDS: readonly Kind[] = [
   'Service',
 ]
 /** Condition types of ours; those of others are kept as they are. */
-const OURS = new Set(['Accepted', 'Programmed', 'ResolvedRefs', 'Agreed'])
+const OURS: ReadonlySet<string> = new Set(CONDITION_TYPES)
 
 /** Writes what the model made of each object into its status: only what changed, so that writing never feeds on itself. */
 export class StatusWriter {

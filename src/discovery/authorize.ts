@@ -1,5 +1,5 @@
 import { isIP } from 'node:net'
-import { parseWorkload, type SpiffeId, workloadId } from '../identity/spiffe-id.ts'
+import { discoveryId, parseWorkload, type SpiffeId, workloadId } from '../identity/spiffe-id.ts'
 import { fail, ok, type Result } from '../lib/result.ts'
 import type { ClusterInfo, Model } from '../model/types.ts'
 import { parseBindRange } from '../resources/bind-address.ts'
@@ -8,13 +8,7 @@ import { type NodeInfo, TYPE } from '../xds/types.ts'
 import { parseNodeId } from './node-id.ts'
 import type { ViewKey } from './views.ts'
 
-export const DISCOVERY_NAMESPACE = 'isthmus-system'
-export const DISCOVERY_ACCOUNT = 'isthmus-discovery'
 const DEFAULT_BIND = '127.240.0.0/16'
-
-/** The SPIFFE id of a cluster's discovery server. */
-export const discoveryId = (trustDomain: string): string =>
-  workloadId(trustDomain, DISCOVERY_NAMESPACE, DISCOVERY_ACCOUNT)
 
 /** What a client may have. */
 export interface Grant {

@@ -1,4 +1,5 @@
 import type { Credential } from '../identity/credential.ts'
+import { discoveryId } from '../identity/spiffe-id.ts'
 import { serverIdentityError } from '../identity/tls.ts'
 import { TrustBundle, TrustBundles } from '../identity/trust-bundle.ts'
 import type { Clock } from '../lib/clock.ts'
@@ -10,7 +11,6 @@ import { acceptEntry, OFFERS_MAX, type Offerer } from '../resources/service-entr
 import { ENTRY_NAMESPACE, entryNames } from '../resources/service-entry-export.ts'
 import { type ClientState, XdsClient, type XdsUpdate } from '../xds/client.ts'
 import { type NodeInfo, TYPE, type XdsResource } from '../xds/types.ts'
-import { discoveryId } from './authorize.ts'
 import type { ExportsIdentifier } from './views.ts'
 
 /** How many refused entries of a peer are remembered for the status. */

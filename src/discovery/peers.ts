@@ -1,4 +1,5 @@
 import type { Credential } from '../identity/credential.ts'
+import { DISCOVERY_ACCOUNT, DISCOVERY_NAMESPACE } from '../identity/spiffe-id.ts'
 import { canonicalJson } from '../lib/canonical.ts'
 import type { Clock } from '../lib/clock.ts'
 import type { Logger } from '../lib/log.ts'
@@ -9,7 +10,6 @@ import type { EntryConfig } from '../resources/service-entry.ts'
 import type { Offerer } from '../resources/service-entry-accept.ts'
 import { mergeOffers, offersOf } from '../resources/service-entry-merge.ts'
 import type { NodeInfo } from '../xds/types.ts'
-import { DISCOVERY_ACCOUNT, DISCOVERY_NAMESPACE } from './authorize.ts'
 import { PeerLink } from './peer-link.ts'
 
 /** Node metadata in which a peer tells the other what its own copy of the objects says. */

@@ -65,3 +65,12 @@ export function parseWorkload(
   const [, namespace, serviceAccount] = match ?? []
   return namespace === undefined || serviceAccount === undefined ? undefined : { namespace, serviceAccount }
 }
+
+/** Where a cluster's discovery server runs, and as whom: part of its identity in every cluster. */
+export const DISCOVERY_NAMESPACE = 'isthmus-system'
+export const DISCOVERY_ACCOUNT = 'isthmus-discovery'
+
+/** The SPIFFE id of a cluster's discovery server. */
+export function discoveryId(trustDomain: string): string {
+  return workloadId(trustDomain, DISCOVERY_NAMESPACE, DISCOVERY_ACCOUNT)
+}

@@ -1,9 +1,6 @@
 import { type KubeObject, refKey, refOf } from '../objects/types.ts'
 import { byText } from './labels.ts'
-import type { ModelCondition } from './types.ts'
-
-/** The Gateway API's types: understood and in force; put into effect; everything it refers to was found. */
-export type ConditionType = 'Accepted' | 'Programmed' | 'ResolvedRefs'
+import type { ConditionType, ModelCondition } from './types.ts'
 
 /** `WorkspaceSetting/acme/eng/bookinfo-ws/bookinfo-ws-setting`, the object's name in every message. */
 export const nameOf = (object: KubeObject): string => refKey(refOf(object))

@@ -123,10 +123,17 @@ export interface Peer {
   readonly source: string
 }
 
+/**
+ * Every condition type that is ours to write, and to take away: the Gateway API's (understood and in force; put into effect;
+ * everything it refers to was found), whether a peer's copy of the objects agrees, and whether all that it offers is taken.
+ */
+export const CONDITION_TYPES = ['Accepted', 'Programmed', 'ResolvedRefs', 'Agreed', 'OffersAccepted'] as const
+export type ConditionType = (typeof CONDITION_TYPES)[number]
+
 export interface ModelCondition {
   /** refKey of the object it is about. */
   readonly object: string
-  readonly type: string
+  readonly type: ConditionType
   readonly status: boolean
   readonly reason: string
   readonly message: string

@@ -2,6 +2,8 @@ import t from 'tap'
 import { StatusWriter } from '../../src/controllers/status-writer.ts'
 import { silentLogger } from '../../src/lib/log.ts'
 import { computeModel } from '../../src/model/compute.ts'
+import { CONDITION_TYPES } from '../../src/model/types.ts'
+import { refKey, refOf } from '../../src/objects/types.ts'
 import { gateway, service, setting, workspace } from '../resources/world.ts'
 import { counted, ref, storeWith } from './store.ts'
 
@@ -51,4 +53,32 @@ t.test('after a restart what is written already is not written again', async (t)
   second.set(model())
   await second.idle()
   t.strictSame(writes, [])
+})
+
+t.test('a condition of ours is there once, whatever its type and however often it changes', async (t) => {
+  const real = await storeWith(t, workspace)
+  const { store, writes } = counted(real)
+  const writer = new StatusWriter({ store, logger: silentLogger })
+  t.teardown(() => writer.stop())
+  const object = real.list('Workspace')[0]
+  if (object === undefined) throw new Error('no Workspace')
+  const foreign = { type: 'Theirs', status: 'True' as const, reason: 'Theirs', message: '' }
+  await real.updateStatus(refOf(object), { conditions: [foreign] })
+  for (const message of ['first', 'second', 'second']) {
+    writer.set({
+      gateways: [],
+      conditions: CONDITION_TYPES.map((type) => ({
+        object: refKey(refOf(object)),
+        type,
+        status: true,
+        reason: 'Because',
+        message,
+      })),
+    })
+    await writer.idle()
+    const written = real.list('Workspace')[0]?.conditions ?? []
+    t.strictSame(written.map(({ type }) => type).sort(), ['Theirs', ...CONDITION_TYPES].sort())
+    t.ok(written.every((each) => each.type === 'Theirs' || each.message === message))
+  }
+  t.equal(writes.length, 2, 'what did not change is not written')
 })

@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { type Ca, createCa } from '../../identity/ca.ts'
 import { saveCa, writeCredential } from '../../identity/ca-folder.ts'
+import { DISCOVERY_ACCOUNT, DISCOVERY_NAMESPACE } from '../../identity/spiffe-id.ts'
 import { planAddresses } from './address-plan.ts'
 import { ISTHMUS } from './container-command.ts'
 import { claimLoopbackRange, type LoopbackRange } from './free-address.ts'
@@ -94,7 +95,7 @@ export class World extends EventEmitter<{ change: []; notice: [string] }> {
     const ca = await createCa({ trustDomain: `${name}.local` })
     await saveCa(ca, join(folder, 'ca'))
     const certs = (of: string) => join(folder, 'identities', of)
-    await issue(ca, 'isthmus-system', 'isthmus-discovery', certs('discovery'))
+    await issue(ca, DISCOVERY_NAMESPACE, DISCOVERY_ACCOUNT, certs('discovery'))
     await issue(ca, 'client', 'sleep', certs('sleep'))
     const namespace = this.netns ? await createNamespace(index, folder) : undefined
     const addresses = await planAddresses({

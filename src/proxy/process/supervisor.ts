@@ -1,5 +1,5 @@
 import { CredentialFiles, type Identity } from '../../identity/credential-files.ts'
-import { workloadId } from '../../identity/spiffe-id.ts'
+import { discoveryId } from '../../identity/spiffe-id.ts'
 import { serverIdentityError } from '../../identity/tls.ts'
 import { TrustBundles } from '../../identity/trust-bundle.ts'
 import { contentHash } from '../../lib/canonical.ts'
@@ -230,7 +230,7 @@ export class Supervisor {
     if (identity === undefined) return undefined
     const { credential, bundle } = identity
     const bundles = new TrustBundles([bundle])
-    const discovery = workloadId(credential.id.trustDomain, 'isthmus-system', 'isthmus-discovery')
+    const discovery = discoveryId(credential.id.trustDomain)
     return {
       certificatePem: credential.certificatePem,
       privateKeyPem: credential.privateKeyPem,
