@@ -1,21 +1,42 @@
+import { request } from 'undici'
 import { fail, ok, type Result } from '../lib/result.ts'
 
 /** A process that has stopped (SIGSTOP) accepts and never answers. */
 const TIMEOUT_MS = 5_000
 
-/** GETs JSON from a process's admin port (`host:port`). The error is one line for an operator. */
-export async function requestJson(address: string, path: string): Promise<Result<unknown, string>> {
-  let response: Response
+export interface AdminReply {
+  readonly status: number
+  readonly body: string
+}
+
+/**
+ * Asks an admin port (`host:port`) and waits at most `timeoutMs` for the whole answer: undici's own limits are off, since a
+ * drain answers when it is over. The error is one line for an operator.
+ */
+export async function callAdmin(
+  address: string,
+  path: string,
+  { method = 'GET', timeoutMs = TIMEOUT_MS }: { method?: 'GET' | 'POST'; timeoutMs?: number } = {},
+): Promise<Result<AdminReply, string>> {
   try {
-    response = await fetch(`http://${address}${path}`, { signal: AbortSignal.timeout(TIMEOUT_MS) })
+    const signal = AbortSignal.timeout(timeoutMs)
+    const options = { method, signal, headersTimeout: 0, bodyTimeout: 0, reset: true }
+    const { statusCode, body } = await request(`http://${address}${path}`, options)
+    return ok({ status: statusCode, body: await body.text() })
   } catch (error) {
-    return fail(`http://${address} does not answer: ${reasonOf(error)}`)
+    return fail(`http://${address} does not answer: ${reasonOf(error, timeoutMs)}`)
   }
-  const text = await response.text().catch(() => '')
-  if (!response.ok)
-    return fail(`http://${address}${path} answered ${response.status}: ${text.trim().slice(0, 200)}`)
+}
+
+/** GETs JSON from an admin port. The error is one line for an operator. */
+export async function requestJson(address: string, path: string): Promise<Result<unknown, string>> {
+  const reply = await callAdmin(address, path)
+  if (!reply.ok) return reply
+  const { status, body } = reply.value
+  if (status < 200 || status > 299)
+    return fail(`http://${address}${path} answered ${status}: ${body.trim().slice(0, 200)}`)
   try {
-    return ok(JSON.parse(text))
+    return ok(JSON.parse(body))
   } catch {
     return fail(
       `http://${address}${path} answered something that is not JSON; is this an admin port of isthmus?`,
@@ -23,11 +44,10 @@ export async function requestJson(address: string, path: string): Promise<Result
   }
 }
 
-function reasonOf(error: unknown): string {
+function reasonOf(error: unknown, timeoutMs: number): string {
   if (!(error instanceof Error)) return String(error)
-  if (error.name === 'TimeoutError') return `nothing within ${TIMEOUT_MS / 1000} s`
-  const { cause } = error
-  return cause instanceof Error ? ((cause as NodeJS.ErrnoException).code ?? cause.message) : error.message
+  if (error.name === 'TimeoutError') return `nothing within ${timeoutMs / 1000} s`
+  return (error as NodeJS.ErrnoException).code ?? error.message
 }
 
 /** `host:port`, `[::1]:port`; undefined for anything else. */

@@ -1,6 +1,6 @@
-import { request } from 'node:http'
 import { Command, Option } from 'commander'
-import { type Authority, parseAuthority } from '../proxy/names/authority.ts'
+import { formatAuthority, parseAuthority } from '../proxy/names/authority.ts'
+import { callAdmin } from './admin-request.ts'
 import { EXIT_USAGE, parseDuration } from './proxy-options.ts'
 
 /** `isthmus drain`: for a container's preStop; ends once no connection is left, or those that were are cut. */
@@ -20,30 +20,13 @@ async function drain(admin: string, timeout: string): Promise<void> {
   const wait = parseDuration(timeout)
   if (!at.ok) return fail(`--admin: ${at.error}`, EXIT_USAGE)
   if (!wait.ok) return fail(`--timeout: ${wait.error}`, EXIT_USAGE)
-  try {
-    const { status, body } = await post(at.value, '/drain', wait.value)
-    if (status !== 200) return fail(`${admin} answered ${status}: ${body.trim()}`, 1)
-    process.stdout.write(body)
-  } catch (error) {
-    return fail(`${admin}: ${(error as Error).message}`, 1)
-  }
-}
-
-/** The answer takes as long as the drain does: no client's own time limit may end it. */
-function post(at: Authority, path: string, timeoutMs: number): Promise<{ status: number; body: string }> {
-  return new Promise((resolve, reject) => {
-    const options = { ...at, path, method: 'POST', agent: false, signal: AbortSignal.timeout(timeoutMs) }
-    const sent = request(options, (response) => {
-      let body = ''
-      response.setEncoding('utf8').on('data', (chunk: string) => {
-        body += chunk
-      })
-      response.on('end', () => resolve({ status: response.statusCode ?? 0, body }))
-      response.on('error', reject)
-    })
-    sent.on('error', reject)
-    sent.end()
-  })
+  const address = formatAuthority(at.value)
+  // The answer takes as long as the drain does.
+  const reply = await callAdmin(address, '/drain', { method: 'POST', timeoutMs: wait.value })
+  if (!reply.ok) return fail(reply.error, 1)
+  const { status, body } = reply.value
+  if (status !== 200) return fail(`${admin} answered ${status}: ${body.trim()}`, 1)
+  process.stdout.write(body)
 }
 
 function fail(message: string, code: number): void {
