@@ -35,7 +35,7 @@ import {
 } from '../xds/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.js'
 import { SPIFFECertValidatorConfigSchema } from '../xds/gen/envoy/extensions/transport_sockets/tls/v3/tls_spiffe_validator_config_pb.js'
 
-/** Name of the Secret with the proxy's own certificate; never from discovery: its supervisor fills it from files. */
+/** Name of the Secret with the proxy's own certificate; never from discovery, whatever that says: the supervisor fills it from files. */
 export const OWN_CERTIFICATE = 'default'
 /** Name of the Secret with the trust bundles, one per trust domain. */
 export const TRUST_BUNDLES = 'ROOTCA'

@@ -1,13 +1,9 @@
-import { type ChildProcess, spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { createInterface } from 'node:readline'
+import { spawn } from 'node:child_process'
 import t from 'tap'
+import { LoggedProcess, type Scope } from './logged-process.ts'
 
 // The launcher runs as a process of its own here (it takes over signals); its children are one-line scripts.
 
-interface Scope {
-  teardown(end: () => unknown): void
-}
 type Line = Record<string, unknown> & { msg: string; child?: string; pid?: number; generation?: number }
 
 const launcherUrl = new URL('../../src/proxy/process/launcher.ts', import.meta.url).href
@@ -19,12 +15,7 @@ const DRAINS = `${LIFELINE}
 const STUBBORN = `${LIFELINE} process.on('SIGTERM', () => {}); ${UP}`
 const named = (who: string, script: string) => `process.env.WHO = '${who}'; ${script}`
 
-class Run {
-  readonly process: ChildProcess
-  readonly lines: Line[] = []
-  readonly #waiting = new Set<() => void>()
-  readonly exit: Promise<[number | null, string | null]>
-
+class Run extends LoggedProcess<Line> {
   constructor(
     scope: Scope,
     scripts: { supervisor: string; worker: string },
@@ -34,32 +25,8 @@ class Run {
       const { launch } = await import(${JSON.stringify(launcherUrl)})
       const scripts = ${JSON.stringify(scripts)}
       process.exit(await launch({ ...${JSON.stringify(times)}, argv: (child) => ['-e', scripts[child]] }))`
-    this.process = spawn(process.execPath, ['--input-type=module', '-e', program], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    })
-    this.exit = once(this.process, 'exit') as Promise<[number | null, string | null]>
-    createInterface({ input: this.process.stdout as NodeJS.ReadableStream }).on('line', (line) => {
-      this.lines.push(JSON.parse(line) as Line)
-      for (const check of this.#waiting) check()
-    })
-    scope.teardown(async () => {
-      this.process.kill('SIGKILL')
-      await this.exit
-    })
-  }
-
-  /** The first line that matches, past or to come. */
-  line(matches: (line: Line) => boolean): Promise<Line> {
-    return new Promise((resolve) => {
-      const check = () => {
-        const found = this.lines.find(matches)
-        if (found === undefined) return
-        this.#waiting.delete(check)
-        resolve(found)
-      }
-      this.#waiting.add(check)
-      check()
-    })
+    const argv = ['--input-type=module', '-e', program]
+    super(scope, spawn(process.execPath, argv, { stdio: ['ignore', 'pipe', 'inherit'] }))
   }
 
   started(child: string, generation = 1): Promise<Line> {

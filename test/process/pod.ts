@@ -1,11 +1,10 @@
 // What the process tests share: a discovery server in this process, and pods that are real processes of `isthmus`.
-import { type ChildProcess, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { type Ca, createCa } from '../../src/identity/ca.ts'
 import { writeCredential } from '../../src/identity/ca-folder.ts'
@@ -17,10 +16,9 @@ import { ok } from '../../src/lib/result.ts'
 import { XdsServer } from '../../src/xds/server.ts'
 import { SnapshotCache } from '../../src/xds/snapshot-cache.ts'
 import type { NodeInfo, XdsResource } from '../../src/xds/types.ts'
+import { LoggedProcess, type Scope } from './logged-process.ts'
 
-export interface Scope {
-  teardown(end: () => unknown): void
-}
+export type { Scope }
 export type Line = Record<string, unknown> & { msg: string }
 
 export const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
@@ -118,37 +116,9 @@ export class TestCluster {
 }
 
 /** A launcher with its children. */
-export class Pod {
-  readonly process: ChildProcess
-  readonly lines: Line[] = []
-  readonly exit: Promise<[number | null, string | null]>
-  readonly #waiting = new Set<() => void>()
-
+export class Pod extends LoggedProcess<Line> {
   constructor(scope: Scope, args: readonly string[]) {
-    this.process = spawn(process.execPath, [MAIN, ...args], { stdio: ['ignore', 'pipe', 'inherit'] })
-    this.exit = once(this.process, 'exit') as Promise<[number | null, string | null]>
-    createInterface({ input: this.process.stdout as NodeJS.ReadableStream }).on('line', (line) => {
-      this.lines.push(JSON.parse(line) as Line)
-      for (const check of this.#waiting) check()
-    })
-    scope.teardown(async () => {
-      this.process.kill('SIGKILL')
-      await this.exit
-    })
-  }
-
-  /** The first line that matches, past or to come. */
-  line(matches: (line: Line) => boolean): Promise<Line> {
-    return new Promise((resolve) => {
-      const check = () => {
-        const found = this.lines.find(matches)
-        if (found === undefined) return
-        this.#waiting.delete(check)
-        resolve(found)
-      }
-      this.#waiting.add(check)
-      check()
-    })
+    super(scope, spawn(process.execPath, [MAIN, ...args], { stdio: ['ignore', 'pipe', 'inherit'] }))
   }
 
   /** `ready` of a process: `supervisor`, `gateway`, `sidecar`; of its n-th life. */

@@ -3,12 +3,10 @@ import { acceptEndpoints } from '../../resources/accept-endpoints.ts'
 import { acceptListener } from '../../resources/accept-listener.ts'
 import { acceptSecret } from '../../resources/accept-secret.ts'
 import { acceptUpstream } from '../../resources/accept-upstream.ts'
+import { OWN_CERTIFICATE } from '../../resources/envoy.ts'
 import { decodeNameTable } from '../../resources/name-table.ts'
 import { type Snapshot, TYPE, type XdsResource } from '../../xds/types.ts'
 import { ReferenceIndex } from './reference-index.ts'
-
-/** The SDS name of our own certificate and key: the supervisor fills it from files, whatever discovery says. */
-export const OWN_CREDENTIAL = 'default'
 
 /** Types that are held for every proxy, by wildcard; the name table only for sidecars. */
 const WHOLE_TYPES = [TYPE.cluster, TYPE.listener] as const
@@ -60,7 +58,7 @@ export class ResourceSet {
 
   /** The names to subscribe to of EDS and SDS; our own credential is not asked for. */
   wanted(): { readonly endpoints: string[]; readonly secrets: string[] } {
-    const secrets = this.#references.secrets().filter((name) => name !== OWN_CREDENTIAL)
+    const secrets = this.#references.secrets().filter((name) => name !== OWN_CERTIFICATE)
     return { endpoints: this.#references.endpoints(), secrets }
   }
 

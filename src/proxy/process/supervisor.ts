@@ -6,6 +6,7 @@ import { contentHash } from '../../lib/canonical.ts'
 import { type Clock, systemClock } from '../../lib/clock.ts'
 import type { Logger } from '../../lib/log.ts'
 import { fail, formatProblem, ok, type Problem, type Result } from '../../lib/result.ts'
+import { OWN_CERTIFICATE } from '../../resources/envoy.ts'
 import { type ClientState, type ClientTls, XdsClient, type XdsUpdate } from '../../xds/client.ts'
 import { SecretSchema } from '../../xds/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js'
 import { encodeResource } from '../../xds/resource.ts'
@@ -13,7 +14,7 @@ import { XdsServer } from '../../xds/server.ts'
 import { SnapshotCache } from '../../xds/snapshot-cache.ts'
 import { type NodeInfo, type Snapshot, TYPE, type XdsResource } from '../../xds/types.ts'
 import { ControlServer } from './control.ts'
-import { OWN_CREDENTIAL, ResourceSet, shortName } from './resource-set.ts'
+import { ResourceSet, shortName } from './resource-set.ts'
 import { socketPaths } from './run-directory.ts'
 import { SnapshotFile } from './snapshot-file.ts'
 import type { WorkerStatus } from './worker.ts'
@@ -246,7 +247,7 @@ export class Supervisor {
 
   #onUpdate(typeUrl: string, { upserted, removed, identifier }: XdsUpdate): readonly Problem[] {
     const offered =
-      typeUrl === TYPE.secret ? upserted.filter(({ name }) => name !== OWN_CREDENTIAL) : upserted
+      typeUrl === TYPE.secret ? upserted.filter(({ name }) => name !== OWN_CERTIFICATE) : upserted
     const problems = this.#resources.update(typeUrl, offered, removed)
     this.#lastUpdateMs = this.#clock.now()
     this.#identifier = identifier
@@ -283,7 +284,7 @@ export class Supervisor {
       this.#logger.info({ source: this.#source, ...this.#resources.counts() }, 'configuration complete')
     }
     const snapshot = new Map(this.#resources.snapshot())
-    const secrets = new Map(snapshot.get(TYPE.secret)).set(OWN_CREDENTIAL, ownCredential(identity))
+    const secrets = new Map(snapshot.get(TYPE.secret)).set(OWN_CERTIFICATE, ownCredential(identity))
     this.#cache.set(snapshot.set(TYPE.secret, secrets))
   }
 
@@ -334,8 +335,8 @@ function ownCredential({ credential }: Identity): XdsResource {
   }
   const secret = encodeResource(
     SecretSchema,
-    { name: OWN_CREDENTIAL, type: { case: 'tlsCertificate', value } },
-    OWN_CREDENTIAL,
+    { name: OWN_CERTIFICATE, type: { case: 'tlsCertificate', value } },
+    OWN_CERTIFICATE,
   )
   // The hash of a file with a key in it is nothing to show around: the certificate alone tells versions apart.
   return { ...secret, version: contentHash(credential.certificatePem) }
