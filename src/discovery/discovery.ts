@@ -27,8 +27,6 @@ import { Views } from './views.ts'
 
 /** How long changes of objects are gathered after the first of a burst, milliseconds. */
 const WINDOW_MS = 50
-/** Well below what a timer can hold. */
-const DAY_MS = 24 * 3_600_000
 
 export interface DiscoveryOptions {
   readonly cluster: string
@@ -286,7 +284,7 @@ export class Discovery {
     if (ms >= this.#judgedAgainAtMs) return
     this.#cancelJudging()
     this.#judgedAgainAtMs = ms
-    const inMs = Math.min(Math.max(0, ms - this.#clock.now()) + 1, DAY_MS)
+    const inMs = Math.max(0, ms - this.#clock.now()) + 1
     this.#cancelJudging = this.#clock.after(inMs, () => {
       this.#judgedAgainAtMs = Number.POSITIVE_INFINITY
       this.#server.reauthorize()

@@ -43,9 +43,6 @@ type Facts = Pick<
   'upstream' | 'sni' | 'alpn' | 'tlsVersion' | 'rule' | 'endpoint' | 'connectMs' | 'handshakeMs'
 >
 
-/** What a timer of Node can hold, 24.8 days. */
-const LONGEST_TIMER_MS = 2 ** 31 - 1
-
 /** One downstream connection from accept to its access log line. */
 export class Connection {
   readonly listener: string
@@ -115,12 +112,7 @@ export class Connection {
 
   /** Ends the connection with `ending` at some time, whatever the phase. */
   limit(ms: number, ending: Ending): void {
-    // A longer timer would overflow and go off at once.
-    const cancel = this.#init.clock.after(Math.min(ms, LONGEST_TIMER_MS), () => {
-      if (ms > LONGEST_TIMER_MS) this.limit(ms - LONGEST_TIMER_MS, ending)
-      else this.end(ending, 'reset')
-    })
-    this.onEnd(cancel)
+    this.onEnd(this.#init.clock.after(ms, () => this.end(ending, 'reset')))
   }
 
   /** Runs when the connection ends; at once where it has. */
