@@ -1,4 +1,4 @@
-import { rename, rm, symlink, writeFile } from 'node:fs/promises'
+import { rename, rm, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Writable } from 'node:stream'
 import { inspect } from 'node:util'
@@ -8,6 +8,7 @@ import { createCa } from '../../src/identity/ca.ts'
 import { writeCredential } from '../../src/identity/ca-folder.ts'
 import { parseCredential } from '../../src/identity/credential.ts'
 import { CredentialFiles } from '../../src/identity/credential-files.ts'
+import { PUBLIC, writeFileAtomic } from '../../src/identity/write-file.ts'
 import * as m from './mint.ts'
 
 const ca = await createCa({ trustDomain: 'c1.example' })
@@ -158,7 +159,8 @@ t.test('what is broken or half written keeps the last good one and is named', as
   ]
   for (const [what, file, content, expected] of rows) {
     const warned = said(/"level":40/)
-    await writeFile(join(directory, file), content)
+    // At once: a file that is truncated first may be read, and rightly reported, as empty.
+    await writeFileAtomic(join(directory, file), content, PUBLIC)
     const line = await warned
     t.match(files.problems(), [expected], what)
     t.match(line, /the last good credential stays in force/)
