@@ -1,11 +1,17 @@
 import { spawn } from 'node:child_process'
-import { once } from 'node:events'
+import { EventEmitter, once } from 'node:events'
 import { existsSync, mkdtempSync, rmSync, statSync } from 'node:fs'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
-import { ControlClient, type ControlHandlers, ControlServer } from '../../src/proxy/process/control.ts'
+import {
+  ControlClient,
+  type ControlHandlers,
+  type ControlledWorker,
+  ControlServer,
+  type WorkerHello,
+} from '../../src/proxy/process/control.ts'
 import { socketPathError } from '../../src/proxy/process/unix-socket.ts'
 
 interface Scope {
@@ -18,21 +24,23 @@ function socketPath(scope: Scope): string {
   return join(directory, 'control.sock')
 }
 
-/** A server that can be waited on for its worker. */
+const HELLO: WorkerHello = { pid: 1_000_001, slot: 0, generation: 1, runtime: 'node', version: '24' }
+
+/** A server that can be waited on for its workers. */
 async function serve(scope: Scope, path: string) {
-  let told: (connected: boolean) => void = () => {}
-  const server = new ControlServer({ path, onWorker: (connected) => told(connected) })
+  const events = new EventEmitter()
+  const server = new ControlServer({
+    path,
+    onWorker: (worker, connected) => events.emit(connected ? 'connected' : 'gone', worker),
+  })
   await server.listen()
   scope.teardown(() => server.close())
-  const worker = (wanted: boolean) =>
-    new Promise<void>((resolve) => {
-      told = (connected) => connected === wanted && resolve()
-    })
+  const worker = async (what: 'connected' | 'gone') => ((await once(events, what)) as [ControlledWorker])[0]
   return { server, worker }
 }
 
-function work(scope: Scope, path: string, handlers: ControlHandlers): ControlClient {
-  const client = new ControlClient({ path, handlers })
+function work(scope: Scope, path: string, handlers: ControlHandlers, hello = HELLO): ControlClient {
+  const client = new ControlClient({ path, handlers, hello })
   client.start()
   scope.teardown(() => client.stop())
   return client
@@ -50,16 +58,17 @@ t.test('requests are answered, each by its id, errors as sentences', async (t) =
   const path = socketPath(t)
   const { server, worker } = await serve(t, path)
   t.equal(statSync(path).mode & 0o777, 0o600)
-  t.same(await server.request('echo', 1, 100), { ok: false, error: 'the worker is not connected' })
-  const connected = worker(true)
+  t.same(server.workers(), [])
+  const connected = worker('connected')
   work(t, path, handlers)
-  await connected
+  const one = await connected
+  t.same(one.hello, HELLO)
   const large = 'x'.repeat(300_000)
   const answers = await Promise.all([
-    server.request('never', null, 50),
-    server.request('echo', { large, line: 'a\nb' }, 5_000),
-    server.request('fail', null, 5_000),
-    server.request('toString', null, 5_000),
+    one.request('never', null, 50),
+    one.request('echo', { large, line: 'a\nb' }, 5_000),
+    one.request('fail', null, 5_000),
+    one.request('toString', null, 5_000),
   ])
   t.same(answers, [
     { ok: false, error: 'the worker did not answer within 50 ms' },
@@ -69,21 +78,50 @@ t.test('requests are answered, each by its id, errors as sentences', async (t) =
   ])
 })
 
-t.test('a worker that goes away fails what waits for it; the next one takes its place', async (t) => {
+t.test('a worker that goes away fails what waits for it; the others stay', async (t) => {
   const path = socketPath(t)
   const { server, worker } = await serve(t, path)
-  let connected = worker(true)
-  const first = work(t, path, handlers)
-  await connected
-  const waiting = server.request('never', null, 60_000)
-  const gone = worker(false)
-  first.stop()
+  const hellos = [
+    { ...HELLO, pid: 3, slot: 1 },
+    { ...HELLO, pid: 2, generation: 2 },
+    { ...HELLO, pid: 1 },
+  ]
+  const clients: ControlClient[] = []
+  for (const hello of hellos) {
+    const connected = worker('connected')
+    clients.push(work(t, path, { ...handlers, who: async () => hello.pid }, hello))
+    await connected
+  }
+  const pids = () => server.workers().map(({ hello }) => hello.pid)
+  t.same(pids(), [1, 2, 3], 'by slot, then by generation')
+  const [oldest] = server.workers()
+  const waiting = oldest?.request('never', null, 60_000)
+  const gone = worker('gone')
+  clients[2]?.stop()
   t.same(await waiting, { ok: false, error: 'the worker went away' })
-  await gone
-  connected = worker(true)
-  work(t, path, { echo: async () => 'second' })
-  await connected
-  t.same(await server.request('echo', null, 5_000), { ok: true, value: 'second' })
+  t.equal((await gone).hello.pid, 1)
+  t.same(pids(), [2, 3])
+  t.same(await oldest?.request('who', null, 5_000), { ok: false, error: 'the worker went away' })
+  const answers = await Promise.all(server.workers().map((one) => one.request('who', null, 5_000)))
+  t.same(
+    answers.map((answer) => answer.ok && answer.value),
+    [2, 3],
+  )
+})
+
+t.test('a worker that dials again before its old connection is known to be gone counts once', async (t) => {
+  const path = socketPath(t)
+  const { server, worker } = await serve(t, path)
+  const first = worker('connected')
+  const stale = connect(path)
+  stale.on('error', () => {}).write(`${JSON.stringify({ hello: HELLO })}\n`)
+  const before = await first
+  const again = worker('connected')
+  work(t, path, handlers)
+  await again
+  t.equal(server.workers().length, 1)
+  t.same(await before.request('echo', 1, 5_000), { ok: false, error: 'the worker went away' })
+  t.same(await server.workers()[0]?.request('echo', 2, 5_000), { ok: true, value: 2 })
 })
 
 t.test(
@@ -99,18 +137,24 @@ t.test(
     first.kill('SIGKILL')
     await once(first, 'exit')
     t.ok(existsSync(path), 'the file is still there')
-    const { server, worker } = await serve(t, path)
-    await worker(true)
-    t.same(await server.request('echo', 7, 5_000), { ok: true, value: 7 })
+    const { worker } = await serve(t, path)
+    const found = await worker('connected')
+    t.same(await found.request('echo', 7, 5_000), { ok: true, value: 7 })
   },
 )
 
-t.test('a peer that does not speak JSON is cut off; the path has a limit', async (t) => {
-  const path = socketPath(t)
-  await serve(t, path)
-  const stranger = connect(path)
-  stranger.write('GET / HTTP/1.1\r\n\r\n')
-  await once(stranger, 'close')
-  t.equal(socketPathError(path), undefined)
-  t.match(socketPathError(`/${'x'.repeat(107)}`), /108 bytes long; a unix socket may have 107/)
-})
+t.test(
+  'a peer that does not speak JSON, or says not who it is, is cut off; the path has a limit',
+  async (t) => {
+    const path = socketPath(t)
+    const { server } = await serve(t, path)
+    for (const words of ['GET / HTTP/1.1\r\n\r\n', '{"id":1,"result":2}\n', '{"hello":{"pid":"1"}}\n']) {
+      const stranger = connect(path)
+      stranger.write(words)
+      await once(stranger, 'close')
+    }
+    t.same(server.workers(), [])
+    t.equal(socketPathError(path), undefined)
+    t.match(socketPathError(`/${'x'.repeat(107)}`), /108 bytes long; a unix socket may have 107/)
+  },
+)

@@ -3,28 +3,49 @@ import { createConnection, createServer, type Server, type Socket } from 'node:n
 import { Backoff } from '../../lib/backoff.ts'
 import { type Clock, systemClock } from '../../lib/clock.ts'
 import { fail, ok, type Result } from '../../lib/result.ts'
+import { onLines } from './json-lines.ts'
 import { freeSocketPath } from './unix-socket.ts'
 
-// Between supervisor and worker, beside ADS: the supervisor asks, the worker answers. One JSON object per line on a unix
-// socket: {"id":1,"method":"status","params":…} and {"id":1,"result":…} or {"id":1,"error":"…"}.
+// Between supervisor and workers, beside ADS: a worker says who it is, the supervisor asks, the worker answers. One JSON object per
+// line on a unix socket: {"hello":{…}}, then {"id":1,"method":"status","params":…} and {"id":1,"result":…} or {"id":1,"error":"…"}.
 
-/** A line longer than this is not one of ours. A status names every endpoint, so it may be long. */
-const MAX_LINE = 64 * 1024 * 1024
+/** Who a worker is. */
+export interface WorkerHello {
+  readonly pid: number
+  /** Its place among the workers of the pod, from 0; a successor has the slot of the one before it. */
+  readonly slot: number
+  /** How many workers its slot has had, this one included. */
+  readonly generation: number
+  /** `node` or `bun`, and its version. */
+  readonly runtime: string
+  readonly version: string
+}
 
-/** What the worker does for each method; a rejection is sent back as its message. */
+/** What a worker does for each method; a rejection is sent back as its message. */
 export type ControlHandlers = Readonly<Record<string, (params: unknown) => Promise<unknown>>>
 
-/** The supervisor's end: it listens, the worker dials, so that either may die and come back. */
+/** A worker that has said who it is. */
+export interface ControlledWorker {
+  readonly hello: WorkerHello
+  /** The error is one sentence: no answer in time, the worker went away, or what it said. */
+  request(method: string, params: unknown, timeoutMs: number): Promise<Result<unknown, string>>
+}
+
+export interface ControlServerOptions {
+  readonly path: string
+  readonly onWorker?: (worker: ControlledWorker, connected: boolean) => void
+}
+
+/** The supervisor's end: it listens, the workers dial, so that each may die and come back. */
 export class ControlServer {
   readonly #path: string
-  readonly #onWorker: (connected: boolean) => void
+  readonly #onWorker: (worker: ControlledWorker, connected: boolean) => void
   readonly #server: Server
   readonly #sockets = new Set<Socket>()
-  readonly #waiting = new Map<number, (answer: Result<unknown, string>) => void>()
-  #worker: Socket | undefined
-  #lastId = 0
+  /** By pid. */
+  readonly #workers = new Map<number, WorkerConnection>()
 
-  constructor(options: { readonly path: string; readonly onWorker?: (connected: boolean) => void }) {
+  constructor(options: ControlServerOptions) {
     this.#path = options.path
     this.#onWorker = options.onWorker ?? (() => {})
     this.#server = createServer((socket) => this.#accept(socket))
@@ -39,10 +60,56 @@ export class ControlServer {
     chmodSync(this.#path, 0o600)
   }
 
-  /** Asks the worker. The error is one sentence: no worker, no answer in time, or what the worker said. */
+  /** Those that are connected, by slot, older ones of a slot first. */
+  workers(): readonly ControlledWorker[] {
+    return [...this.#workers.values()].sort(
+      (a, b) => a.hello.slot - b.hello.slot || a.hello.generation - b.hello.generation,
+    )
+  }
+
+  async close(): Promise<void> {
+    for (const socket of this.#sockets) socket.destroy()
+    await new Promise<void>((resolve) => this.#server.close(() => resolve()))
+  }
+
+  #accept(socket: Socket): void {
+    let worker: WorkerConnection | undefined
+    this.#sockets.add(socket)
+    socket.on('error', () => {})
+    onLines(socket, (line) => {
+      if (worker !== undefined) return worker.answered(line)
+      const hello = parseHello(line)
+      if (hello === undefined) return void socket.destroy()
+      worker = new WorkerConnection(hello, socket)
+      // A worker that dials again has lost its older connection, whether or not we have heard of that.
+      this.#workers.get(hello.pid)?.abandon()
+      this.#workers.set(hello.pid, worker)
+      this.#onWorker(worker, true)
+    })
+    socket.once('close', () => {
+      this.#sockets.delete(socket)
+      if (worker === undefined) return
+      worker.abandon()
+      if (this.#workers.get(worker.hello.pid) !== worker) return
+      this.#workers.delete(worker.hello.pid)
+      this.#onWorker(worker, false)
+    })
+  }
+}
+
+class WorkerConnection implements ControlledWorker {
+  readonly hello: WorkerHello
+  readonly #socket: Socket
+  readonly #waiting = new Map<number, (answer: Result<unknown, string>) => void>()
+  #lastId = 0
+
+  constructor(hello: WorkerHello, socket: Socket) {
+    this.hello = hello
+    this.#socket = socket
+  }
+
   request(method: string, params: unknown, timeoutMs: number): Promise<Result<unknown, string>> {
-    const worker = this.#worker
-    if (worker === undefined) return Promise.resolve(fail('the worker is not connected'))
+    if (this.#socket.destroyed) return Promise.resolve(fail('the worker went away'))
     const id = ++this.#lastId
     return new Promise((resolve) => {
       const finish = (answer: Result<unknown, string>) => {
@@ -55,45 +122,26 @@ export class ControlServer {
         timeoutMs,
       )
       this.#waiting.set(id, finish)
-      worker.write(`${JSON.stringify({ id, method, params })}\n`)
+      this.#socket.write(`${JSON.stringify({ id, method, params })}\n`)
     })
   }
 
-  async close(): Promise<void> {
-    for (const socket of this.#sockets) socket.destroy()
-    await new Promise<void>((resolve) => this.#server.close(() => resolve()))
-  }
-
-  /** The last to connect is the worker: an older connection is that of a dead one. */
-  #accept(socket: Socket): void {
-    this.#sockets.add(socket)
-    this.#abandon()
-    this.#worker = socket
-    socket.on('error', () => {})
-    onLines(socket, (line) => this.#answered(line))
-    socket.once('close', () => {
-      this.#sockets.delete(socket)
-      if (this.#worker !== socket) return
-      this.#worker = undefined
-      this.#abandon()
-      this.#onWorker(false)
-    })
-    this.#onWorker(true)
-  }
-
-  #abandon(): void {
-    for (const finish of [...this.#waiting.values()]) finish(fail('the worker went away'))
-  }
-
-  #answered(line: unknown): void {
+  answered(line: object): void {
     const { id, result, error } = line as { id?: number; result?: unknown; error?: string }
     this.#waiting.get(id ?? 0)?.(error === undefined ? ok(result) : fail(error))
   }
+
+  /** Fails what waits, and takes no more. */
+  abandon(): void {
+    this.#socket.destroy()
+    for (const finish of [...this.#waiting.values()]) finish(fail('the worker went away'))
+  }
 }
 
-/** The worker's end: dials until it is stopped, and answers. */
+/** The worker's end: dials until it is stopped, says who it is, and answers. */
 export class ControlClient {
   readonly #path: string
+  readonly #hello: WorkerHello
   readonly #handlers: ControlHandlers
   readonly #clock: Clock
   readonly #backoff = new Backoff({ baseMs: 50, maxMs: 1_000 })
@@ -103,10 +151,12 @@ export class ControlClient {
 
   constructor(options: {
     readonly path: string
+    readonly hello: WorkerHello
     readonly handlers: ControlHandlers
     readonly clock?: Clock
   }) {
     this.#path = options.path
+    this.#hello = options.hello
     this.#handlers = options.handlers
     this.#clock = options.clock ?? systemClock
   }
@@ -114,7 +164,10 @@ export class ControlClient {
   start(): void {
     const socket = createConnection(this.#path)
     this.#socket = socket
-    socket.on('connect', () => this.#backoff.reset())
+    socket.on('connect', () => {
+      this.#backoff.reset()
+      socket.write(`${JSON.stringify({ hello: this.#hello })}\n`)
+    })
     socket.on('error', () => {})
     socket.once('close', () => {
       if (!this.#stopped) this.#cancel = this.#clock.after(this.#backoff.next(), () => this.start())
@@ -128,7 +181,7 @@ export class ControlClient {
     this.#socket?.destroy()
   }
 
-  async #handle(socket: Socket, line: unknown): Promise<void> {
+  async #handle(socket: Socket, line: object): Promise<void> {
     const { id, method = '', params } = line as { id?: number; method?: string; params?: unknown }
     const answer = await this.#call(method, params)
     if (!socket.destroyed) socket.write(`${JSON.stringify({ id, ...answer })}\n`)
@@ -145,31 +198,15 @@ export class ControlClient {
   }
 }
 
-/** Calls back for each line of JSON; a peer that sends anything else is cut off. */
-function onLines(socket: Socket, callback: (line: unknown) => void): void {
-  let parts: string[] = []
-  let length = 0
-  socket.setEncoding('utf8')
-  socket.on('data', (chunk: string) => {
-    const lines = chunk.split('\n')
-    parts.push(lines[0] ?? '')
-    length += chunk.length
-    if (length > MAX_LINE) return void socket.destroy()
-    for (const next of lines.slice(1)) {
-      const line = parseLine(parts.join(''))
-      parts = [next]
-      length = next.length
-      if (line === undefined) return void socket.destroy()
-      callback(line)
-    }
-  })
-}
-
-function parseLine(text: string): object | undefined {
-  try {
-    const line: unknown = JSON.parse(text)
-    return typeof line === 'object' && line !== null ? line : undefined
-  } catch {
-    return undefined
-  }
+function parseHello(line: object): WorkerHello | undefined {
+  const { hello } = line as { hello?: Partial<WorkerHello> }
+  if (typeof hello !== 'object' || hello === null) return undefined
+  const { pid, slot, generation, runtime, version } = hello
+  const whole =
+    typeof pid === 'number' &&
+    typeof slot === 'number' &&
+    typeof generation === 'number' &&
+    typeof runtime === 'string' &&
+    typeof version === 'string'
+  return whole ? { pid, slot, generation, runtime, version } : undefined
 }

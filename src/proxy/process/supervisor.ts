@@ -13,11 +13,12 @@ import { encodeResource } from '../../xds/resource.ts'
 import { XdsServer } from '../../xds/server.ts'
 import { SnapshotCache } from '../../xds/snapshot-cache.ts'
 import { type NodeInfo, type Snapshot, TYPE, type XdsResource } from '../../xds/types.ts'
-import { ControlServer } from './control.ts'
+import type { DrainReport } from '../engine.ts'
 import { ResourceSet, shortName } from './resource-set.ts'
 import { socketPaths } from './run-directory.ts'
 import { SnapshotFile } from './snapshot-file.ts'
 import type { WorkerStatus } from './worker.ts'
+import { Workers } from './workers.ts'
 
 /** Changes in quick succession are one write. */
 const SAVE_DELAY_MS = 200
@@ -66,7 +67,7 @@ export class Supervisor {
   readonly #resources: ResourceSet
   readonly #cache: SnapshotCache
   readonly #server: XdsServer
-  readonly #control: ControlServer
+  readonly #workers: Workers
   readonly #snapshotFile: SnapshotFile
   #client: XdsClient | undefined
   #cancelSave: (() => void) | undefined
@@ -94,16 +95,13 @@ export class Supervisor {
       logger,
       clock,
     })
-    this.#control = new ControlServer({
-      path: socketPaths(runDirectory).control,
-      onWorker: (connected) => logger.info({ connected }, connected ? 'worker connected' : 'worker gone'),
-    })
+    this.#workers = new Workers({ path: socketPaths(runDirectory).control, logger })
     this.#snapshotFile = new SnapshotFile({ directory: runDirectory, owner: ownerOf(node), clock })
   }
 
   /** Resolves when it serves the worker, whether or not there is anything to serve yet. Rejects when a socket is taken. */
   async start(): Promise<void> {
-    await this.#control.listen()
+    await this.#workers.listen()
     await this.#server.listen({ path: socketPaths(this.#options.runDirectory).xds })
     this.#restore()
     this.#files.onChange(() => this.#credentialChanged())
@@ -116,7 +114,7 @@ export class Supervisor {
     this.#cancelSave?.()
     this.#client?.stop()
     this.#files.stop()
-    await Promise.all([this.#control.close(), this.#server.close(0)])
+    await Promise.all([this.#workers.close(), this.#server.close(0)])
   }
 
   /** What is missing before traffic may be sent here; empty = ready. */
@@ -127,8 +125,7 @@ export class Supervisor {
     else if (identity.credential.notAfterMs <= this.#clock.now())
       pending.push('credentials: the certificate has expired')
     if (!this.#published) pending.push(...this.#resources.missing().map((name) => `configuration: ${name}`))
-    const worker = await this.worker()
-    return [...pending, ...(worker.ok ? worker.value.pending : [`worker: ${worker.error}`])]
+    return [...pending, ...(await this.#workers.pending())]
   }
 
   status(): SupervisorStatus {
@@ -150,21 +147,27 @@ export class Supervisor {
     }
   }
 
-  /** The worker's view of itself; the error is one sentence. */
-  async worker(): Promise<Result<WorkerStatus, string>> {
-    return (await this.#control.request('status', null, 2_000)) as Result<WorkerStatus, string>
+  /** What each worker says of itself, by slot, older ones of a slot first. One that does not answer is left out. */
+  workers(): Promise<readonly WorkerStatus[]> {
+    return this.#workers.statuses()
   }
 
-  /** Asks the worker to drain; resolves with its report once that is done. */
-  drain(deadlineMs: number): Promise<Result<unknown, string>> {
-    return this.#control.request('drain', { deadlineMs }, deadlineMs + 5_000)
+  /** The first worker's view of itself; the error is one sentence. */
+  async worker(): Promise<Result<WorkerStatus, string>> {
+    const [first] = await this.workers()
+    return first === undefined ? fail('the worker is not connected') : ok(first)
+  }
+
+  /** Asks the workers to drain; resolves with the sum of their reports once all are done. */
+  drain(deadlineMs: number): Promise<Result<DrainReport, string>> {
+    return this.#workers.drain(deadlineMs)
   }
 
   get level(): string {
     return this.#logger.level
   }
 
-  /** Sets the log level of both processes. */
+  /** Sets the log level of all processes. */
   async setLevel(level: string): Promise<Result<unknown, string>> {
     if (!(level in this.#logger.levels.values) && level !== 'silent') {
       return fail(
@@ -172,7 +175,7 @@ export class Supervisor {
       )
     }
     this.#logger.level = level
-    return this.#control.request('logging', { level }, 2_000)
+    return this.#workers.setLevel(level)
   }
 
   /** Everything the worker is given, our own credential included. */

@@ -8,10 +8,11 @@ import { TYPE } from '../../xds/types.ts'
 import type { AccessLogEntry } from '../access-log.ts'
 import { type DrainReport, Engine, type EngineStatus } from '../engine.ts'
 import { NameTable } from '../names/name-table.ts'
-import { ControlClient } from './control.ts'
+import { ControlClient, type WorkerHello } from './control.ts'
 import { NameServers, type NameServersOptions } from './name-servers.ts'
 import { ReferenceIndex } from './reference-index.ts'
 import { socketPaths } from './run-directory.ts'
+import { workerIdentity } from './worker-identity.ts'
 
 export interface WorkerOptions {
   /** The gateway's or sidecar's name, for logs. */
@@ -24,10 +25,7 @@ export interface WorkerOptions {
 }
 
 /** What the worker tells the supervisor. */
-export interface WorkerStatus {
-  readonly pid: number
-  /** How many workers there have been, this one included. */
-  readonly generation: number
+export interface WorkerStatus extends WorkerHello {
   readonly state: 'starting' | 'serving' | 'draining' | 'drained'
   /** What is missing before it serves; empty = serving. */
   readonly pending: readonly string[]
@@ -48,6 +46,7 @@ export class Worker {
   readonly #references = new ReferenceIndex()
   readonly #names = new NameTable()
   readonly #nameServers: NameServers | undefined
+  readonly #identity = workerIdentity()
   readonly #applied = new Set<string>()
   readonly #subscribed = new Map<string, ReadonlySet<string>>()
   #generation = -1
@@ -77,6 +76,7 @@ export class Worker {
     })
     this.#control = new ControlClient({
       path: paths.control,
+      hello: this.#identity,
       clock,
       handlers: {
         status: async () => this.status(),
@@ -122,8 +122,7 @@ export class Worker {
           ? 'starting'
           : 'serving'
     return {
-      pid: process.pid,
-      generation: Number(process.env['ISTHMUS_GENERATION'] ?? 1),
+      ...this.#identity,
       state,
       pending,
       supervisor: this.#client.state,

@@ -1,0 +1,91 @@
+import type { Logger } from '../../lib/log.ts'
+import { fail, ok, type Result } from '../../lib/result.ts'
+import type { DrainReport } from '../engine.ts'
+import { type ControlledWorker, ControlServer } from './control.ts'
+import type { WorkerStatus } from './worker.ts'
+
+const ANSWER_MS = 2_000
+/** What a drain may take beyond its deadline. */
+const DRAIN_GRACE_MS = 5_000
+
+interface WorkerAnswer {
+  readonly worker: ControlledWorker
+  readonly answer: Result<unknown, string>
+}
+
+/** The supervisor's workers as one: what is asked is asked of all of them, and the answers are put together. */
+export class Workers {
+  readonly #control: ControlServer
+
+  constructor(options: { readonly path: string; readonly logger: Logger }) {
+    const { path, logger } = options
+    this.#control = new ControlServer({
+      path,
+      onWorker: ({ hello }, connected) =>
+        logger.info({ worker: hello }, connected ? 'worker connected' : 'worker gone'),
+    })
+  }
+
+  /** Rejects when another process has the socket. */
+  listen(): Promise<void> {
+    return this.#control.listen()
+  }
+
+  close(): Promise<void> {
+    return this.#control.close()
+  }
+
+  /** By slot, older ones of a slot first. One that does not answer is left out. */
+  async statuses(): Promise<readonly WorkerStatus[]> {
+    const answers = await this.#ask('status', null, ANSWER_MS)
+    return answers.flatMap(({ answer }) => (answer.ok ? [answer.value as WorkerStatus] : []))
+  }
+
+  /**
+   * What is missing before traffic may be sent here. One worker that serves is enough: the port is shared, so it is served
+   * whichever of them fails.
+   */
+  async pending(): Promise<string[]> {
+    const workers = await this.statuses()
+    if (workers.length === 0) return ['worker: none is connected']
+    if (workers.some(({ pending }) => pending.length === 0)) return []
+    return [...new Set(workers.flatMap(({ pending }) => pending))]
+  }
+
+  /** Resolves with the sum of the reports once all have drained. The error is one sentence. */
+  async drain(deadlineMs: number): Promise<Result<DrainReport, string>> {
+    const answers = await this.#ask('drain', { deadlineMs }, deadlineMs + DRAIN_GRACE_MS)
+    const failed = failures(answers)
+    if (failed !== undefined) return fail(failed)
+    return ok(sumOf(answers.flatMap(({ answer }) => (answer.ok ? [answer.value as DrainReport] : []))))
+  }
+
+  async setLevel(level: string): Promise<Result<undefined, string>> {
+    const failed = failures(await this.#ask('logging', { level }, ANSWER_MS))
+    return failed === undefined ? ok(undefined) : fail(failed)
+  }
+
+  #ask(method: string, params: unknown, timeoutMs: number): Promise<WorkerAnswer[]> {
+    return Promise.all(
+      this.#control.workers().map(async (worker) => {
+        return { worker, answer: await worker.request(method, params, timeoutMs) }
+      }),
+    )
+  }
+}
+
+/** Why not all did as they were asked; undefined when they did. */
+function failures(answers: readonly WorkerAnswer[]): string | undefined {
+  if (answers.length === 0) return 'no worker is connected'
+  const failed = answers.flatMap(({ worker: { hello }, answer }) =>
+    answer.ok ? [] : [`worker ${hello.slot} (pid ${hello.pid}): ${answer.error}`],
+  )
+  return failed.length === 0 ? undefined : failed.join('; ')
+}
+
+function sumOf(reports: readonly DrainReport[]): DrainReport {
+  const cut: Record<string, number> = {}
+  for (const report of reports)
+    for (const [name, count] of Object.entries(report.cut)) cut[name] = (cut[name] ?? 0) + count
+  return { finished: reports.reduce((sum, { finished }) => sum + finished, 0), cut }
+}
