@@ -1,0 +1,43 @@
+// Our engine as a process: resources as JSON lines on standard input, endings as JSON lines on standard output. It ends with its
+// input. Runs on Node and on Bun. The one argument is `EngineMainOptions` as JSON.
+import { createInterface } from 'node:readline'
+import { SvidVerifier } from '../../src/identity/verify-svid.ts'
+import { silentLogger } from '../../src/lib/log.ts'
+import { Engine } from '../../src/proxy/engine.ts'
+import type { XdsResource } from '../../src/xds/types.ts'
+import type { EngineMainOptions, ToEngine } from './engine-target.ts'
+import { acceptEveryCertificate } from './unchecked.ts'
+
+const options = JSON.parse(process.argv[2] ?? '{}') as EngineMainOptions
+if (options.unchecked === true) acceptEveryCertificate(SvidVerifier)
+
+const say = (message: object): void => {
+  process.stdout.write(`${JSON.stringify(message)}\n`)
+}
+const engine = new Engine({
+  name: 'target',
+  logger: silentLogger,
+  limits: options.limits ?? {},
+  accessLog: (entry) => say({ entry }),
+})
+
+let turn = Promise.resolve()
+const input = createInterface({ input: process.stdin })
+input.on('line', (line) => {
+  turn = turn.then(() => apply(JSON.parse(line) as ToEngine))
+})
+input.on('close', () => process.exit(0))
+
+async function apply({ id, changes }: ToEngine): Promise<void> {
+  const problems = changes.flatMap(({ typeUrl, upserted, removed }) => {
+    const resources = upserted.map(
+      ({ body, ...rest }): XdsResource => ({ ...rest, body: Buffer.from(body, 'base64') }),
+    )
+    return engine.update(typeUrl, resources, removed)
+  })
+  const unbound = await engine.whenBound()
+  const ports = Object.fromEntries(
+    engine.status().listeners.map(({ name, address }) => [name, Number(address.split(':').at(-1))]),
+  )
+  say({ id, problems: [...problems, ...unbound], ports, memory: process.memoryUsage.rss() })
+}
