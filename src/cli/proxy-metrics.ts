@@ -14,6 +14,7 @@ export function proxyMetrics(supervisor: Supervisor): Metrics {
   const ofWorker = (samples: (status: WorkerStatus) => readonly Sample[]) => () =>
     worker === undefined ? [] : samples(worker)
   addTraffic(metrics, ofWorker)
+  addRevocation(metrics, ofWorker)
   addControl(metrics, supervisor)
   metrics.gauge({
     name: 'isthmus_worker_up',
@@ -84,6 +85,36 @@ function addTraffic(metrics: Metrics, ofWorker: OfWorker): void {
       const phases = Map.groupBy(engine.listeners, ({ phase }) => phase)
       return [...phases].map(([phase, { length }]) => ({ labels: { phase }, value: length }))
     }),
+  })
+}
+
+/** By CA: a few, and they come from our own configuration. */
+function addRevocation(metrics: Metrics, ofWorker: OfWorker): void {
+  const crls = (status: WorkerStatus) => {
+    const all = status.engine.secrets.flatMap((secret) => secret.crls)
+    return [...new Map(all.map((crl) => [`${crl.trustDomain} ${crl.issuer}`, crl])).values()]
+  }
+  metrics.gauge({
+    name: 'isthmus_crl_expiry_seconds',
+    help: 'Seconds until the CRL of a CA ends; negative = it has.',
+    labels: ['trust_domain', 'issuer'],
+    collect: ofWorker((status) =>
+      crls(status).map(({ trustDomain, issuer, nextUpdate }) => ({
+        labels: { trust_domain: trustDomain, issuer },
+        value: (Date.parse(nextUpdate) - Date.now()) / 1_000,
+      })),
+    ),
+  })
+  metrics.gauge({
+    name: 'isthmus_crl_revoked_certificates',
+    help: 'How many certificates the CRL of a CA revokes.',
+    labels: ['trust_domain', 'issuer'],
+    collect: ofWorker((status) =>
+      crls(status).map(({ trustDomain, issuer, revoked }) => ({
+        labels: { trust_domain: trustDomain, issuer },
+        value: revoked,
+      })),
+    ),
   })
 }
 

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { isIP, isIPv4 } from 'node:net'
 import { networkInterfaces } from 'node:os'
 import { Command, Option } from 'commander'
+import { REVOCATION_MODES, type RevocationMode } from '../identity/revocation.ts'
 import { fail, ok, type Result } from '../lib/result.ts'
 import { type Authority, parseAuthority } from '../proxy/names/authority.ts'
 import { parseResolvConf } from '../proxy/names/resolv-conf.ts'
@@ -28,6 +29,12 @@ const FLAGS: readonly Flag[] = [
   { flag: 'namespace', about: 'its namespace' },
   { flag: 'discovery', about: 'HOST:PORT of discovery, ADS over mutual TLS' },
   { flag: 'certs', about: 'folder with tls.crt, tls.key and ca.crt' },
+  {
+    flag: 'revocation',
+    about:
+      'what a missing or expired CRL means: soft-fail, or hard-fail, which refuses whoever its CA signed',
+    fallback: 'soft-fail',
+  },
   { flag: 'run-dir', about: 'folder for sockets and the last good configuration' },
   {
     flag: 'bind',
@@ -60,6 +67,7 @@ export interface ProxyConfig {
   readonly cluster: string
   readonly discovery: string
   readonly certs: string
+  readonly revocation: RevocationMode
   readonly runDirectory: string
   readonly admin: Authority
   readonly health: Authority
@@ -133,6 +141,7 @@ function readConfig(kind: ProxyKind, reader: FlagReader): ProxyConfig {
       return parsed.ok ? ok(text) : parsed
     }),
     certs: reader.text('certs'),
+    revocation: reader.read('revocation', readRevocation),
     runDirectory: reader.text('run-dir'),
     admin: reader.read('admin', parseAuthority),
     health: reader.read('health', parseAuthority),
@@ -200,6 +209,11 @@ function readLevel(text: string): Result<string, string> {
   return levels.includes(text)
     ? ok(text)
     : fail(`there is no level "${text}"; there are ${levels.join(', ')}`)
+}
+
+function readRevocation(text: string): Result<RevocationMode, string> {
+  const mode = REVOCATION_MODES.find((one) => one === text)
+  return mode === undefined ? fail(`expected ${REVOCATION_MODES.join(' or ')}, found "${text}"`) : ok(mode)
 }
 
 function readUpstreams(text: string): Result<Authority[] | undefined, string> {

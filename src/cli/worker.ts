@@ -15,6 +15,7 @@ async function work(config: ProxyConfig): Promise<void> {
     name: config.kind,
     runDirectory: config.runDirectory,
     logger,
+    revocation: config.revocation,
     ...(config.names !== undefined && { nameServers: config.names }),
   })
   // Before the first listener there is nothing else that would keep the process alive.

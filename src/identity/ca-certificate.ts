@@ -11,6 +11,8 @@ export interface CaCertificate {
   readonly x509: X509Certificate
   /** SHA-256 of the DER, hexadecimal. */
   readonly fingerprint: string
+  /** SHA-256 of its SubjectPublicKeyInfo, hexadecimal: the same for every certificate of this CA. */
+  readonly publicKeyHash: string
   /** Signed by its own key: an end of chains. */
   readonly root: boolean
   readonly pem: string
@@ -39,7 +41,14 @@ export function parseCaCertificate(block: PemBlock): Result<CaCertificate, strin
   const error = caError(certificate)
   if (error !== undefined) return fail(error)
   const root = signedBy(certificate, x509, { certificate, x509 })
-  return ok({ certificate, x509, fingerprint: fingerprintOf(block.der), root, pem: block.text })
+  let spki: Uint8Array
+  try {
+    spki = x509.publicKey.export({ type: 'spki', format: 'der' })
+  } catch {
+    return fail('OpenSSL cannot load its public key')
+  }
+  const [fingerprint, publicKeyHash] = [fingerprintOf(block.der), fingerprintOf(spki)]
+  return ok({ certificate, x509, fingerprint, publicKeyHash, root, pem: block.text })
 }
 
 function caError({ extensions, publicKey, signature }: Certificate): string | undefined {
@@ -48,6 +57,9 @@ function caError({ extensions, publicKey, signature }: Certificate): string | un
     return 'its keyUsage lacks keyCertSign'
   const [unknown] = extensions.unknownCritical
   if (unknown !== undefined) return `an unknown critical extension ${unknown}`
+  // Clusters are told apart by their CAs' keys: these must have one spelling, and an RSASSA-PSS key's parameters give it many.
+  if (publicKey.kind === 'rsa' && publicKey.pss)
+    return 'an RSASSA-PSS key; a CA needs a plain RSA or an EC key'
   return publicKeyError(publicKey) ?? signatureError(signature)
 }
 

@@ -48,7 +48,7 @@ const OID = {
   extendedKeyUsage: '2.5.29.37',
 } as const
 
-interface Raw {
+export interface Raw {
   readonly critical: boolean
   readonly value: Uint8Array
 }
@@ -79,7 +79,7 @@ export function readExtensions(reader: DerReader | undefined): Extensions {
   }
 }
 
-function readExtension(reader: DerReader): readonly [string, Raw] {
+export function readExtension(reader: DerReader): readonly [string, Raw] {
   return reader.within(TAG.sequence, (inner) => {
     const oid = inner.oid()
     const flag = inner.optional(TAG.boolean)

@@ -91,7 +91,12 @@ export class DerReader {
 
   /** The next element if it has this tag. */
   optional(tag: number): DerElement | undefined {
-    return this.#bytes[this.#at] === tag ? this.element(tag) : undefined
+    return this.at(tag) ? this.element(tag) : undefined
+  }
+
+  /** Whether the next element has this tag. */
+  at(tag: number): boolean {
+    return this.#bytes[this.#at] === tag
   }
 
   /** Reads a constructed element with `read`, which must use all of it. */

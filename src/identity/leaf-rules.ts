@@ -21,6 +21,8 @@ export type SvidRefusalCode =
   | 'unknown_trust_domain'
   | 'untrusted'
   | 'name_constraint'
+  | 'revoked'
+  | 'revocation_unknown'
 
 export interface SvidRefusal {
   readonly code: SvidRefusalCode

@@ -1,14 +1,26 @@
 import type { X509Certificate } from 'node:crypto'
 import { contentHash } from '../lib/canonical.ts'
 import { fail, ok, type Problem, problem, type Result } from '../lib/result.ts'
-import { type CaCertificate, parseCaCertificate, signedBy, usageAllowed } from './ca-certificate.ts'
+import {
+  type CaCertificate,
+  fingerprintOf,
+  parseCaCertificate,
+  signedBy,
+  usageAllowed,
+} from './ca-certificate.ts'
 import type { Certificate } from './certificate.ts'
+import type { Crl } from './crl.ts'
 import { nameConstraintError } from './name-constraints.ts'
 import { parseCertificatesPem } from './pem.ts'
+import {
+  type BoundCrl,
+  NOT_BEFORE_SKEW_MS,
+  type RevocationMode,
+  Revocations,
+  signerOf,
+} from './revocation.ts'
 import { trustDomainError } from './spiffe-id.ts'
 
-/** Clocks differ: a certificate is taken this long before it begins. It is never taken after it ends. */
-export const NOT_BEFORE_SKEW_MS = 5 * 60_000
 /** Certificates above the leaf, the root among them. */
 const MAX_CHAIN = 5
 const MAX_CERTIFICATES = 256
@@ -19,9 +31,14 @@ export interface Anchor {
   readonly issuer: CaCertificate
   /** When the first certificate above the leaf ends, on the path that lasts longest. Milliseconds since the epoch. */
   readonly notAfterMs: number
+  /** Until when the CRLs that had to be fresh are so (`hard-fail`), on that path; else `Infinity`. */
+  readonly freshUntilMs: number
 }
 
-export type AnchorRefusal = { readonly code: 'untrusted' | 'name_constraint'; readonly message: string }
+export type AnchorRefusal = {
+  readonly code: 'untrusted' | 'name_constraint' | 'revoked' | 'revocation_unknown'
+  readonly message: string
+}
 
 /**
  * The CAs of one trust domain: its roots and its issuing intermediates. A leaf belongs to the trust domain only if one of
@@ -34,10 +51,16 @@ export class TrustBundle {
   readonly certificates: readonly CaCertificate[]
   /** Who may have signed whom inside the bundle, decided once. */
   readonly #parents: ReadonlyMap<CaCertificate, readonly CaCertificate[]>
+  readonly #revocations: Revocations
 
-  private constructor(trustDomain: string, certificates: readonly CaCertificate[]) {
+  private constructor(
+    trustDomain: string,
+    certificates: readonly CaCertificate[],
+    revocations = new Revocations(),
+  ) {
     this.trustDomain = trustDomain
     this.certificates = certificates
+    this.#revocations = revocations
     this.#parents = new Map(
       certificates.map((ca) => [
         ca,
@@ -83,6 +106,33 @@ export class TrustBundle {
     return this.certificates.filter(({ root }) => root)
   }
 
+  /** The CRLs in force, one for each CA that has any. */
+  get crls(): readonly BoundCrl[] {
+    return this.#revocations.list
+  }
+
+  /**
+   * This bundle with those lists that one of its CAs signed, beside the ones it has; of one CA the newest counts. `forged` are
+   * those that bear the name of one of its CAs and that it did not sign.
+   */
+  withCrls(crls: readonly Crl[]): {
+    readonly bundle: TrustBundle
+    readonly signed: Set<Crl>
+    readonly forged: Set<Crl>
+  } {
+    const bound: BoundCrl[] = []
+    const forged = new Set<Crl>()
+    for (const crl of crls) {
+      const issuer = signerOf(crl, this.certificates)
+      if (issuer === 'forged') forged.add(crl)
+      else if (issuer !== 'stranger') bound.push({ crl, issuer })
+    }
+    const revocations = new Revocations([...this.crls, ...bound])
+    const bundle =
+      bound.length === 0 ? this : new TrustBundle(this.trustDomain, this.certificates, revocations)
+    return { bundle, signed: new Set(bound.map(({ crl }) => crl)), forged }
+  }
+
   /** Roots first, then intermediates. */
   get pem(): string {
     const [roots, others] = [this.roots, this.certificates.filter(({ root }) => !root)]
@@ -104,7 +154,8 @@ export class TrustBundle {
         bundle.certificates.some((above) => signedBy(ca.certificate, ca.x509, above)),
       )
       if (next < 0 || bundle.certificates.length >= MAX_CERTIFICATES) return bundle
-      bundle = new TrustBundle(this.trustDomain, [...bundle.certificates, ...waiting.splice(next, 1)])
+      const certificates = [...bundle.certificates, ...waiting.splice(next, 1)]
+      bundle = new TrustBundle(this.trustDomain, certificates, this.#revocations)
     }
   }
 
@@ -121,6 +172,7 @@ export class TrustBundle {
     x509: X509Certificate,
     usage: 'client' | 'server',
     nowMs: number,
+    mode: RevocationMode = 'soft-fail',
   ): Result<Anchor, AnchorRefusal> {
     const issuers = this.certificates.filter((ca) => signedBy(leaf, x509, ca))
     let refusal: AnchorRefusal = {
@@ -130,13 +182,15 @@ export class TrustBundle {
     let best: Anchor | undefined
     for (const issuer of issuers) {
       for (const path of this.#paths([issuer])) {
-        const error = pathError(path, leaf, usage, nowMs)
-        if (error !== undefined) {
-          refusal = error
+        const revocation = this.#revocations.judge(leaf, path, nowMs, mode)
+        const error = pathError(path, leaf, usage, nowMs) ?? (revocation.ok ? undefined : revocation.error)
+        if (error !== undefined || !revocation.ok) {
+          if (refusal.code !== 'revoked' && error !== undefined) refusal = error
           continue
         }
         const notAfterMs = Math.min(...path.map(({ certificate }) => certificate.notAfterMs))
-        if (best === undefined || notAfterMs > best.notAfterMs) best = { issuer, notAfterMs }
+        if (best === undefined || notAfterMs > best.notAfterMs)
+          best = { issuer, notAfterMs, freshUntilMs: revocation.value }
       }
     }
     if (best !== undefined) return ok(best)
@@ -214,7 +268,8 @@ export class TrustBundles {
     const problems: Problem[] = []
     for (const bundle of bundles) {
       const first = byDomain.get(bundle.trustDomain)
-      byDomain.set(bundle.trustDomain, first?.withIntermediates(bundle.certificates) ?? bundle)
+      const merged = first?.withIntermediates(bundle.certificates)
+      byDomain.set(bundle.trustDomain, merged?.withCrls(bundle.crls.map(({ crl }) => crl)).bundle ?? bundle)
       const known = new Set((first ?? bundle).roots.map(({ fingerprint }) => fingerprint))
       const foreign = bundle.roots.filter(({ fingerprint }) => !known.has(fingerprint)).length
       if (foreign > 0) {
@@ -227,8 +282,12 @@ export class TrustBundles {
     this.ambiguous = isAmbiguous([...byDomain.values()])
     this.epoch = contentHash(
       [...byDomain.values()]
-        .map(({ trustDomain, certificates }) =>
-          [trustDomain, ...certificates.map((ca) => ca.fingerprint).sort()].join(' '),
+        .map(({ trustDomain, certificates, crls }) =>
+          [
+            trustDomain,
+            ...certificates.map((ca) => ca.fingerprint).sort(),
+            ...crls.map(({ crl }) => fingerprintOf(crl.der)).sort(),
+          ].join(' '),
         )
         .sort()
         .join('\n'),
@@ -242,6 +301,11 @@ export class TrustBundles {
   /** Sorted. */
   get trustDomains(): readonly string[] {
     return [...this.#bundles.keys()].sort()
+  }
+
+  /** Of every bundle. */
+  get crls(): readonly BoundCrl[] {
+    return [...this.#bundles.values()].flatMap(({ crls }) => crls)
   }
 
   /** Every certificate of every bundle: what the TLS layer may start from. Its verdict is not ours; see `verifySvid`. */

@@ -1,3 +1,5 @@
+import { type CrlStatus, crlStatus } from '../identity/attach-crls.ts'
+import type { RevocationMode } from '../identity/revocation.ts'
 import { SvidVerifier } from '../identity/verify-svid.ts'
 import { type Clock, systemClock } from '../lib/clock.ts'
 import type { Logger } from '../lib/log.ts'
@@ -33,6 +35,8 @@ export interface EngineOptions {
   readonly reusePort?: boolean
   readonly resolve?: Resolve
   readonly random?: () => number
+  /** What a missing or expired CRL means. Default `soft-fail`. */
+  readonly revocation?: RevocationMode | undefined
 }
 
 export interface SecretStatus {
@@ -43,6 +47,8 @@ export interface SecretStatus {
   readonly detail: string
   /** ISO 8601; empty for trust. */
   readonly notAfter: string
+  /** Of trust: the CRLs in force. */
+  readonly crls: readonly CrlStatus[]
 }
 
 export interface EngineStatus {
@@ -88,12 +94,15 @@ export class Engine {
   /** By `type name`. */
   readonly #refused = new Map<string, Problem>()
   readonly #dialer: Dialer
+  readonly #revocation: RevocationMode
+  #cancelCrlEnd: () => void = () => {}
   #draining = false
 
   constructor(options: EngineOptions) {
     const { clock = systemClock, logger } = options
     const limits = { ...DEFAULT_LIMITS, ...options.limits }
-    const verifier = new SvidVerifier()
+    this.#revocation = options.revocation ?? 'soft-fail'
+    const verifier = new SvidVerifier({ revocation: this.#revocation })
     this.#name = options.name
     this.#resolve = options.resolve ?? systemResolve
     this.#random = options.random ?? Math.random
@@ -184,8 +193,16 @@ export class Engine {
               version,
               detail: secret.credential.id.uri,
               notAfter: new Date(secret.credential.notAfterMs).toISOString(),
+              crls: [],
             }
-          : { name, kind, version, detail: secret.bundles.trustDomains.join(' '), notAfter: '' }
+          : {
+              name,
+              kind,
+              version,
+              detail: secret.bundles.trustDomains.join(' '),
+              notAfter: '',
+              crls: crlStatus(secret.bundles, this.#context.clock.now()),
+            }
       }),
       connections: { open, opening: connections.length - open },
       counters: this.#table.counters,
@@ -208,6 +225,7 @@ export class Engine {
 
   /** Ends everything now. */
   async close(): Promise<void> {
+    this.#cancelCrlEnd()
     await this.drain(0)
     for (const upstream of this.#upstreams.values()) upstream.close()
     this.#listeners.clear()
@@ -319,6 +337,7 @@ export class Engine {
 
   #secretsChanged(): void {
     this.#dialer.forgetContexts()
+    this.#watchCrls()
     for (const config of [...this.#warmingUpstreams.values()]) this.#setUpstream(config)
     for (const config of [...this.#warmingListeners.values()]) this.#report(this.#setListener(config))
     if (this.#draining) return
@@ -326,6 +345,16 @@ export class Engine {
       const complete = this.#secrets.missing(listenerSecrets(listener.config)).length === 0
       if (complete) this.#report(listener.refreshSecrets())
     }
+  }
+
+  /** Where CRLs must be fresh, the end of one makes everybody be judged again. */
+  #watchCrls(): void {
+    this.#cancelCrlEnd()
+    if (this.#revocation === 'soft-fail') return
+    const { clock } = this.#context
+    const endMs = this.#secrets.nextCrlEndMs(clock.now())
+    if (endMs === undefined) return
+    this.#cancelCrlEnd = clock.after(endMs - clock.now() + 1, () => this.#secretsChanged())
   }
 
   #report(found: Problem | undefined): void {

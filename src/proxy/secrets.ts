@@ -35,6 +35,18 @@ export class SecretStore {
     return names.filter((name) => !this.#secrets.has(name))
   }
 
+  /** When the first CRL of those that are fresh now ends; undefined when there is none. Milliseconds since the epoch. */
+  nextCrlEndMs(nowMs: number): number | undefined {
+    let first: number | undefined
+    for (const secret of this.#secrets.values()) {
+      if (secret.kind !== 'trust') continue
+      for (const { crl } of secret.bundles.crls)
+        if (crl.nextUpdateMs >= nowMs && (first === undefined || crl.nextUpdateMs < first))
+          first = crl.nextUpdateMs
+    }
+    return first
+  }
+
   /** What a TLS context needs; a problem names the secret that is missing or is of the wrong kind. */
   material(config: Pick<TlsConfig, 'credentialSecret' | 'trustSecret'>): Result<TlsMaterial, Problem> {
     const credential = this.#secrets.get(config.credentialSecret)

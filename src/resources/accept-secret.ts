@@ -1,4 +1,6 @@
+import { attachCrls } from '../identity/attach-crls.ts'
 import { parseCredential } from '../identity/credential.ts'
+import { parseCrlsPem } from '../identity/crl.ts'
 import { TrustBundle, TrustBundles } from '../identity/trust-bundle.ts'
 import { fail, type Problem, type Result } from '../lib/result.ts'
 import type { DataSource } from '../xds/gen/envoy/config/core/v3/base_pb.js'
@@ -16,13 +18,13 @@ const INLINE = { inline_string: true, inline_bytes: true } as const
 const SECRET_FIELDS = {
   name: true,
   tls_certificate: { certificate_chain: INLINE, private_key: INLINE },
-  validation_context: { custom_validator_config: { name: true, typed_config: true } },
+  validation_context: { custom_validator_config: { name: true, typed_config: true }, crl: INLINE },
 } as const
 const VALIDATOR_FIELDS = { trust_domains: { name: true, trust_bundle: INLINE } } as const
 
 /**
  * Envoy Secret → a credential, or the trust bundles of the SPIFFE validator. A plain `trusted_ca` is refused: it pools trust
- * domains, so any of its CAs could speak for all of them. A CRL is refused rather than ignored.
+ * domains, so any of its CAs could speak for all of them. A `crl` counts, where Envoy's SPIFFE validator does not look at it.
  */
 export function acceptSecret(resource: XdsResource): Result<SecretConfig, Problem> {
   const begun = begin(resource, SecretSchema, SECRET_FIELDS)
@@ -80,7 +82,23 @@ function acceptTrust(
     if (bundle.ok) bundles.push(bundle.value)
     else if (!ctx.refused) return fail({ ...bundle.error, field: `${at}.${bundle.error.field}` })
   }
-  return ctx.finish({ kind: 'trust', ...base, bundles: new TrustBundles(bundles) })
+  return ctx.finish({ kind: 'trust', ...base, bundles: new TrustBundles(readCrls(ctx, message, bundles)) })
+}
+
+/** The bundles with the CRLs of their CAs. Lists of CAs that are in none of them decide about nobody. */
+function readCrls(
+  ctx: AcceptContext,
+  { crl }: CertificateValidationContext,
+  bundles: readonly TrustBundle[],
+): readonly TrustBundle[] {
+  const path = 'validation_context.crl'
+  if (crl === undefined || ctx.refused) return bundles
+  const text = readText(ctx, crl, path)
+  const crls = parseCrlsPem(text)
+  const attached = crls.ok ? attachCrls(bundles, crls.value) : crls
+  if (attached.ok) return attached.value.bundles
+  ctx.refuse(path, attached.error)
+  return bundles
 }
 
 function readText(ctx: AcceptContext, source: DataSource | undefined, path: string): string {

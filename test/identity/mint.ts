@@ -1,7 +1,8 @@
 import { constants, createPrivateKey, generateKeyPairSync, type KeyObject, sign } from 'node:crypto'
+import { parseCertificate } from '../../src/identity/certificate.ts'
 
 // A certificate maker that makes whatever it is told, right or wrong, byte by byte: the opposite of src/identity/ca.ts, and
-// independent of it and of every X.509 library, so that tests can issue what no decent CA would.
+// independent of it and of every X.509 library, so that tests can issue what no decent CA would; CRLs too.
 
 export const bytes = (...parts: (number | Uint8Array)[]): Uint8Array =>
   Buffer.concat(parts.map((part) => (typeof part === 'number' ? Uint8Array.of(part) : part)))
@@ -184,12 +185,63 @@ export function mint(options: MintOptions): Minted {
   }
 }
 
-export function toPem(whole: Uint8Array): string {
+export interface CrlOptions {
+  readonly issuer: Minted
+  /** Certificates to revoke, or their serial numbers in DER. */
+  readonly revoked?: readonly (Minted | Uint8Array)[]
+  readonly thisUpdate?: Date
+  /** `null` leaves it out. */
+  readonly nextUpdate?: Date | null
+  readonly extensions?: readonly Uint8Array[]
+  /** Of every entry. */
+  readonly entryExtensions?: readonly Uint8Array[]
+  readonly algorithm?: SigningAlgorithm
+  readonly version?: 1 | 2
+  /** Signs in the issuer's place. */
+  readonly signer?: Keys
+}
+
+/** The serial number in a certificate, as a DER INTEGER. */
+export function serialOf({ der: whole }: Pick<Minted, 'der'>): Uint8Array {
+  const certificate = parseCertificate(whole)
+  if (!certificate.ok) throw new Error(certificate.error)
+  return der(0x02, Buffer.from(certificate.value.serial, 'hex'))
+}
+
+/** Makes and signs one CRL exactly as told. */
+export function mintCrl(options: CrlOptions): { readonly der: Uint8Array; readonly pem: string } {
+  const { issuer, revoked = [], extensions = [], entryExtensions = [] } = options
+  const algorithm: SigningAlgorithm = options.algorithm ?? SIGN.ecdsaSha256
+  const now = Date.now()
+  const entries = revoked.map((one) =>
+    sequence(
+      one instanceof Uint8Array ? one : serialOf(one),
+      time(new Date(now - 30_000)),
+      ...(entryExtensions.length > 0 ? [sequence(...entryExtensions)] : []),
+    ),
+  )
+  const next = options.nextUpdate === undefined ? new Date(now + 3_600_000) : options.nextUpdate
+  const tbs = sequence(
+    ...(options.version === 1 ? [] : [integer(1)]),
+    algorithm.identifier,
+    name(issuer.subject),
+    time(options.thisUpdate ?? new Date(now - 60_000)),
+    ...(next === null ? [] : [time(next)]),
+    ...(entries.length > 0 ? [sequence(...entries)] : []),
+    ...(extensions.length > 0 ? [der(0xa0, sequence(...extensions))] : []),
+  )
+  const { privateKey } = options.signer ?? issuer.keys
+  const signature = sign(algorithm.hash, tbs, { key: privateKey })
+  const whole = sequence(tbs, algorithm.identifier, bits(0, ...signature))
+  return { der: whole, pem: toPem(whole, 'X509 CRL') }
+}
+
+export function toPem(whole: Uint8Array, label = 'CERTIFICATE'): string {
   const lines =
     Buffer.from(whole)
       .toString('base64')
       .match(/.{1,64}/g) ?? []
-  return `-----BEGIN CERTIFICATE-----\n${lines.join('\n')}\n-----END CERTIFICATE-----\n`
+  return `-----BEGIN ${label}-----\n${lines.join('\n')}\n-----END ${label}-----\n`
 }
 
 export const caExtensions = (pathLength?: number): Uint8Array[] => [

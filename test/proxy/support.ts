@@ -302,6 +302,8 @@ export interface Pem {
 export function trustSecret(
   cas: readonly Pick<Ca, 'trustDomain' | 'bundlePem'>[],
   name = 'ROOTCA',
+  /** CRLs in PEM. */
+  crl = '',
 ): XdsResource {
   const config = create(SPIFFECertValidatorConfigSchema, {
     trustDomains: cas.map(({ trustDomain, bundlePem }) => ({
@@ -320,6 +322,7 @@ export function trustSecret(
             name: 'envoy.tls.cert_validator.spiffe',
             typedConfig: anyPack(SPIFFECertValidatorConfigSchema, config),
           },
+          ...(crl !== '' && { crl: { specifier: { case: 'inlineString' as const, value: crl } } }),
         },
       },
     }),

@@ -14,6 +14,7 @@ export function acceptEveryCertificate(verifier: typeof SvidVerifier): void {
   const svid: VerifiedSvid = {
     id: { uri: ANYBODY, trustDomain: 'anybody.example', path: '/ns/any/sa/body' } as VerifiedSvid['id'],
     notAfterMs: Number.MAX_SAFE_INTEGER,
+    goodUntilMs: Number.MAX_SAFE_INTEGER,
     fingerprint: '',
     serial: '',
     issuer: '',

@@ -1,3 +1,4 @@
+import type { RevocationMode } from '../../identity/revocation.ts'
 import { Backoff } from '../../lib/backoff.ts'
 import { type Clock, systemClock } from '../../lib/clock.ts'
 import type { Logger } from '../../lib/log.ts'
@@ -19,6 +20,8 @@ export interface WorkerOptions {
   readonly name: string
   readonly runDirectory: string
   readonly logger: Logger
+  /** What a missing or expired CRL means. Default `soft-fail`. */
+  readonly revocation?: RevocationMode | undefined
   /** Present for a sidecar. */
   readonly nameServers?: Pick<NameServersOptions, 'addresses' | 'upstreams' | 'upstreamsGiven'>
   readonly clock?: Clock
@@ -58,7 +61,8 @@ export class Worker {
     const paths = socketPaths(options.runDirectory)
     this.#logger = logger
     this.#clock = clock
-    this.#engine = new Engine({ name: options.name, logger, clock, accessLog: accessLogger(logger) })
+    const { name, revocation } = options
+    this.#engine = new Engine({ name, logger, clock, accessLog: accessLogger(logger), revocation })
     this.#client = new XdsClient({
       target: { path: paths.xds },
       node: () => ({
