@@ -46,10 +46,14 @@ export interface AccessLogEntry {
   readonly remoteAddress: string
   /** The verified SPIFFE id of the caller. */
   readonly peerId: string
+  /** Whether the gateway knows who called; `unverified` where the connection is passed through to a workload that finds out. */
+  readonly caller: 'verified' | 'unverified' | ''
   readonly alpn: string
   readonly tlsVersion: string
   /** The policy that decided. */
   readonly rule: string
+  /** What the shadow rules would have done: `allowed` or `denied`, with the policy where one matched: `denied: no-frontend`. */
+  readonly shadowRule: string
   /** `ip:port`. */
   readonly endpoint: string
   /** Payload bytes from downstream to upstream. */

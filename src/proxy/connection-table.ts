@@ -2,12 +2,16 @@ import type { Clock } from '../lib/clock.ts'
 import type { Logger } from '../lib/log.ts'
 import type { AccessLogEntry, Ending, ResponseFlag } from './access-log.ts'
 import { Connection, type ConnectionInit, type ConnectionState } from './connection.ts'
+import type { ShadowVerdict } from './rbac.ts'
 
 export interface Counters {
   readonly accepted: number
   readonly ended: number
   /** Ended connections by their flag. */
   readonly byFlag: Readonly<Partial<Record<ResponseFlag, number>>>
+  /** What shadow rules would have allowed and denied. */
+  readonly shadowAllowed: number
+  readonly shadowDenied: number
   /** Payload bytes of ended connections. */
   readonly bytesIn: number
   readonly bytesOut: number
@@ -28,6 +32,8 @@ export class ConnectionTable {
   readonly #byFlag: Partial<Record<ResponseFlag, number>> = {}
   #accepted = 0
   #ended = 0
+  #shadowAllowed = 0
+  #shadowDenied = 0
   #bytesIn = 0
   #bytesOut = 0
 
@@ -41,7 +47,15 @@ export class ConnectionTable {
 
   get counters(): Counters {
     const [accepted, ended, bytesIn, bytesOut] = [this.#accepted, this.#ended, this.#bytesIn, this.#bytesOut]
-    return { accepted, ended, byFlag: { ...this.#byFlag }, bytesIn, bytesOut }
+    return {
+      accepted,
+      ended,
+      byFlag: { ...this.#byFlag },
+      shadowAllowed: this.#shadowAllowed,
+      shadowDenied: this.#shadowDenied,
+      bytesIn,
+      bytesOut,
+    }
   }
 
   /** A new connection. Over the capacity there is none, but a line in the log all the same. */
@@ -56,6 +70,11 @@ export class ConnectionTable {
     if (this.#connections.size <= capacity) return connection
     connection.end({ flag: 'UO', reason: `more than ${capacity} connections` }, 'leave')
     return undefined
+  }
+
+  shadow({ allowed }: ShadowVerdict): void {
+    if (allowed) this.#shadowAllowed += 1
+    else this.#shadowDenied += 1
   }
 
   guard(connection: Connection, run: () => void): void {

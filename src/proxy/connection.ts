@@ -23,9 +23,14 @@ export type ConnectionState =
 /** Who is calling, with what is needed to judge him again later. */
 export interface Peer {
   readonly caller: Caller
-  readonly leaf: Uint8Array
-  readonly svid: VerifiedSvid
+  /** Undefined: his identity is not ours to verify (passthrough, plain TCP). */
+  readonly proof: { readonly leaf: Uint8Array; readonly svid: VerifiedSvid } | undefined
 }
+
+/** Between whom a connection is; empty and 0 for a client inside this process. */
+export type Addresses = Pick<Caller, 'remoteIp' | 'directRemoteIp' | 'destinationIp' | 'port'>
+
+const NO_ADDRESSES: Addresses = { remoteIp: '', directRemoteIp: '', destinationIp: '', port: 0 }
 
 export interface ConnectionInit {
   readonly listener: string
@@ -40,7 +45,15 @@ export type Parting = 'close' | 'reset' | 'leave'
 
 type Facts = Pick<
   AccessLogEntry,
-  'upstream' | 'sni' | 'alpn' | 'tlsVersion' | 'rule' | 'endpoint' | 'connectMs' | 'handshakeMs'
+  | 'upstream'
+  | 'sni'
+  | 'alpn'
+  | 'tlsVersion'
+  | 'rule'
+  | 'shadowRule'
+  | 'endpoint'
+  | 'connectMs'
+  | 'handshakeMs'
 >
 
 /** One downstream connection from accept to its access log line. */
@@ -49,10 +62,11 @@ export class Connection {
   readonly startedMs: number
   /** Undefined while an in-process client (SOCKS, CONNECT) waits for its upstream. */
   downstream: PumpEnd | undefined
-  /** The filter chain that serves it. */
+  /** The key of the filter chain that serves it. */
   chain = ''
+  addresses: Addresses = NO_ADDRESSES
   peer: Peer | undefined
-  /** Bytes that an in-process client sent before it was spliced. */
+  /** Bytes that were read from the client before it was spliced. */
   headBytes = 0
   readonly #init: ConnectionInit
   readonly #cleanups: (() => void)[] = []
@@ -62,6 +76,7 @@ export class Connection {
     alpn: '',
     tlsVersion: '',
     rule: '',
+    shadowRule: '',
     endpoint: '',
     connectMs: -1,
     handshakeMs: -1,
@@ -172,10 +187,12 @@ export class Connection {
       subset: named.subset,
       sni: this.#facts.sni,
       remoteAddress,
-      peerId: this.peer?.svid.id.uri ?? '',
+      peerId: this.peer?.proof?.svid.id.uri ?? '',
+      caller: this.peer === undefined ? '' : this.peer.proof === undefined ? 'unverified' : 'verified',
       alpn: this.#facts.alpn,
       tlsVersion: this.#facts.tlsVersion,
       rule: this.#facts.rule,
+      shadowRule: this.#facts.shadowRule,
       endpoint: this.#facts.endpoint,
       bytesIn: this.headBytes + (pump?.bytesIn ?? 0),
       bytesOut: pump?.bytesOut ?? 0,

@@ -5,6 +5,7 @@ import type { HandshakeAdmission } from './admission.ts'
 import type { HelloLimits } from './client-hello.ts'
 import type { Connection, ConnectionInit, ConnectionState } from './connection.ts'
 import type { Dialer } from './dial.ts'
+import type { ShadowVerdict } from './rbac.ts'
 import type { SecretStore } from './secrets.ts'
 import type { Upstream } from './upstream.ts'
 
@@ -43,6 +44,8 @@ export interface ProxyContext {
   readonly connections: ReadonlySet<Connection>
   /** Registers a connection; undefined when there are too many. */
   admit(init: Omit<ConnectionInit, 'clock' | 'onEnd'>, state: ConnectionState): Connection | undefined
+  /** Counts what shadow rules would have done. */
+  shadow(verdict: ShadowVerdict): void
   /** Cuts the connections that match and are still there when the time for draining is over. */
   drainWhere(matches: (connection: Connection) => boolean, why: string): void
   /**

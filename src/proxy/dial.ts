@@ -49,19 +49,28 @@ export class Dialer {
     this.#contexts.clear()
   }
 
-  dial(upstream: Upstream, attempts: number): DialHandle {
+  /** `passthrough`: what will be sent is the client's own mesh TLS, so only what terminates that is called, and without TLS of ours. */
+  dial(upstream: Upstream, attempts: number, passthrough = false): DialHandle {
     const cancel = new AbortController()
-    return { result: this.#dial(upstream, attempts, cancel.signal), cancel: () => cancel.abort() }
+    return {
+      result: this.#dial(upstream, attempts, passthrough, cancel.signal),
+      cancel: () => cancel.abort(),
+    }
   }
 
-  async #dial(upstream: Upstream, attempts: number, signal: AbortSignal): Promise<Result<Dialled, Ending>> {
+  async #dial(
+    upstream: Upstream,
+    attempts: number,
+    passthrough: boolean,
+    signal: AbortSignal,
+  ): Promise<Result<Dialled, Ending>> {
     const tried = new Set<Endpoint>()
     let last: Ending | undefined
     for (let attempt = 0; attempt < attempts; attempt += 1) {
       const endpoint = upstream.choose(tried)
       if (endpoint === undefined) break
       tried.add(endpoint)
-      const result = await this.#connect(upstream, endpoint, signal)
+      const result = await this.#connect(upstream, endpoint, passthrough, signal)
       if (result.ok) return result
       if (signal.aborted) return result
       last = result.error
@@ -72,10 +81,11 @@ export class Dialer {
   async #connect(
     upstream: Upstream,
     endpoint: Endpoint,
+    passthrough: boolean,
     signal: AbortSignal,
   ): Promise<Result<Dialled, Ending>> {
     const socket = upstream.socketFor(endpoint)
-    const unfit = this.#unfit(endpoint, socket)
+    const unfit = this.#unfit(endpoint, socket, passthrough)
     if (unfit !== undefined) return fail({ flag: 'UF', reason: `${endpoint.name} ${unfit}` })
     const material = socket.kind === 'tls' ? this.#deps.secrets.pinnedMaterial(socket.tls) : undefined
     // Ours to mend, not the endpoint's fault: nothing is counted against it.
@@ -102,8 +112,17 @@ export class Dialer {
    * Why an endpoint is not called at all. Upstream and endpoints are two resources, and one may be there before the other or be
    * refused: what wants mutual TLS gets that or nothing, never a word in clear.
    */
-  #unfit({ config, host, port }: Endpoint, socket: TransportSocketConfig): string | undefined {
-    if (socket.kind === 'raw' && config.socketMetadata['tlsMode'] === 'istio')
+  #unfit(
+    { config, host, port }: Endpoint,
+    socket: TransportSocketConfig,
+    passthrough: boolean,
+  ): string | undefined {
+    const mesh = config.socketMetadata['tlsMode'] === 'istio'
+    if (passthrough && !mesh)
+      return 'is no mesh workload (tlsMode istio), and only to these TLS is passed through'
+    if (passthrough && socket.kind === 'tls')
+      return 'is to be spoken to over TLS of ours, inside which no TLS is passed through'
+    if (!passthrough && mesh && socket.kind === 'raw')
       return 'wants mutual TLS, for which its upstream has no settings now'
     return this.#deps.isOwnListener(host, port) ? 'is a listener of this proxy itself' : undefined
   }

@@ -130,6 +130,7 @@ export class Engine {
       upstreams: this.#upstreams,
       connections: this.#table.connections,
       admit: (init, state) => this.#table.admit(init, state),
+      shadow: (verdict) => this.#table.shadow(verdict),
       drainWhere: (matches, why) => this.#table.drainWhere(matches, limits.drainMs, why),
       guard: (connection, run) => this.#table.guard(connection, run),
     }

@@ -22,7 +22,7 @@ export async function connectUpstream(
   const upstream = context.upstreams.get(name)
   if (upstream === undefined) return fail({ flag: 'NR', reason: `no upstream is called ${name}` })
   const beganMs = context.clock.now()
-  const dial = context.dialer.dial(upstream, chain.maxConnectAttempts)
+  const dial = context.dialer.dial(upstream, chain.maxConnectAttempts, chain.mode === 'passthrough')
   connection.onEnd(() => dial.cancel())
   const result = await dial.result
   if (!result.ok) return result
@@ -75,21 +75,29 @@ function endingOf(outcome: PumpOutcome, chain: FilterChainConfig): Ending {
   }
 }
 
+/** What is to be carried where. */
+export interface Route {
+  readonly chain: FilterChainConfig
+  /** The name of the upstream. */
+  readonly upstream: string
+  readonly downstream: PumpEnd
+  /** What was read from the client already, and goes upstream first. */
+  readonly head?: Buffer
+}
+
 /** The whole of it for a socket that is there already: connect, then pump; `refuse` says how to part when there is no upstream. */
 export async function forward(
   context: ProxyContext,
   connection: Connection,
-  chain: FilterChainConfig,
-  name: string,
-  downstream: PumpEnd,
+  { chain, upstream, downstream, head }: Route,
   refuse: (ending: Ending) => void,
 ): Promise<void> {
-  const result = await connectUpstream(context, connection, chain, name)
+  const result = await connectUpstream(context, connection, chain, upstream)
   context.guard(connection, () => {
     if (connection.ended) {
       if (result.ok) reset(result.value)
     } else if (result.ok) {
-      splice(context, connection, chain, downstream, result.value)
+      splice(context, connection, chain, downstream, result.value, head)
     } else {
       refuse(result.error)
     }

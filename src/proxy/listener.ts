@@ -4,13 +4,16 @@ import { fail, ok, type Problem, problem, type Result } from '../lib/result.ts'
 import { listenerSecrets } from '../resources/accept-references.ts'
 import type { FilterChainConfig, ListenerConfig } from '../resources/accept-types.ts'
 import type { Ending } from './access-log.ts'
-import type { Connection, ConnectionState } from './connection.ts'
+import type { Addresses, Connection, ConnectionState } from './connection.ts'
 import type { ProxyContext } from './context.ts'
 import { formatAddress } from './endpoint.ts'
+import { FilterChainIndex } from './filter-chain-match.ts'
 import { connectUpstream, forward, plainEnd, splice } from './forward.ts'
+import { Judge } from './judge.ts'
 import { compileRbac } from './rbac.ts'
+import { chainKey, type ServedChain } from './served-chain.ts'
 import { serviceUnavailable } from './service-unavailable.ts'
-import { TlsAcceptor, type TlsChain } from './tls-acceptor.ts'
+import { TlsAcceptor } from './tls-acceptor.ts'
 import { TlsEdge } from './tls-edge.ts'
 
 /** An address is only there with the phase that has one. */
@@ -53,8 +56,9 @@ export class Listener {
   readonly name: string
   readonly #context: ProxyContext
   readonly #acceptor: TlsAcceptor
-  readonly #chains = new Map<string, TlsChain>()
-  readonly #chainByServerName = new Map<string, TlsChain>()
+  readonly #judge: Judge
+  readonly #chains = new Map<string, ServedChain>()
+  readonly #index = new FilterChainIndex<ServedChain>()
   readonly #backoff = new Backoff({ baseMs: 250, maxMs: 5_000 })
   readonly #waiters = new Set<() => void>()
   readonly #connections = new Set<Connection>()
@@ -69,14 +73,15 @@ export class Listener {
     this.#context = context
     this.#state = { phase: 'waiting', missing: context.secrets.missing(listenerSecrets(config)) }
     const self = this
-    this.#acceptor = new TlsAcceptor(context, {
-      find: (serverName) => this.#chainByServerName.get(serverName) ?? this.#chainByServerName.get(''),
-      get: (name) => this.#chains.get(name),
-      get handshakeTimeoutMs() {
-        return Math.max(...self.#config.chains.map(({ tls }) => tls?.handshakeTimeoutMs ?? 0))
-      },
-      get port() {
-        return self.#state.phase === 'listening' ? self.#state.port : self.#config.address.port
+    this.#judge = new Judge(context)
+    this.#acceptor = new TlsAcceptor(context, this.#judge, {
+      find: (hello) => this.#index.find(hello),
+      get: (key) => this.#chains.get(key),
+      get helloTimeoutMs() {
+        const timeouts = self.#config.chains.map(
+          ({ tls }) => tls?.handshakeTimeoutMs ?? self.#config.helloTimeoutMs,
+        )
+        return Math.max(...timeouts)
       },
     })
   }
@@ -105,14 +110,13 @@ export class Listener {
     if (!materials.ok) return materials.error
     this.#config = config
     const stale = new Set(this.#chains.keys())
-    this.#chainByServerName.clear()
+    this.#index.clear()
     for (const chain of materials.value) {
-      stale.delete(chain.config.name)
-      this.#chains.set(chain.config.name, chain)
-      for (const name of chain.config.serverNames) this.#chainByServerName.set(name, chain)
-      if (chain.config.serverNames.length === 0) this.#chainByServerName.set('', chain)
+      stale.delete(chain.key)
+      this.#chains.set(chain.key, chain)
+      this.#index.set(chain.config.match, chain)
     }
-    for (const name of stale) this.#chains.delete(name)
+    for (const key of stale) this.#chains.delete(key)
     if (stale.size > 0) this.#drainChains(stale)
     this.#rejudge()
     if (this.#server === undefined && this.#state.phase !== 'closed') this.#bind()
@@ -143,12 +147,19 @@ export class Listener {
 
   /** Connects for a client inside this process, as if it had connected to the address. */
   async open(downstream: Downstream): Promise<Result<Session, Ending>> {
-    const chain = this.#config.chains[0]
-    if (chain === undefined || chain.tls !== undefined)
-      return fail({ flag: 'NR', reason: `${this.name} serves TLS only` })
+    const [served] = this.#chains.values()
+    if (served?.config.mode !== 'plain') return fail({ flag: 'NR', reason: `${this.name} serves TLS only` })
     const connection = this.#admit(downstream.remoteAddress, { phase: 'connecting' })
     if (connection === undefined) return fail(OVERFLOW)
-    connection.chain = chain.name
+    const remoteIp = downstream.remoteAddress.slice(0, downstream.remoteAddress.lastIndexOf(':'))
+    const { host, port } = this.#config.address
+    connection.addresses = { remoteIp, directRemoteIp: remoteIp, destinationIp: host, port }
+    const admitted = this.#admitPlain(connection, served)
+    if (!admitted.ok) {
+      connection.end(admitted.error, 'leave')
+      return admitted
+    }
+    const chain = served.config
     const result = await connectUpstream(this.#context, connection, chain, chain.upstream)
     if (!result.ok) {
       connection.end(result.error, 'leave')
@@ -211,10 +222,10 @@ export class Listener {
     }
   }
 
-  #drainChains(names: ReadonlySet<string>): void {
+  #drainChains(keys: ReadonlySet<string>): void {
     const served = ({ chain, listener }: Connection) =>
-      listener === this.name && names.has(chain) && !this.#chains.has(chain)
-    this.#context.drainWhere(served, `filter chain ${[...names].join(', ')} of ${this.name} was removed`)
+      listener === this.name && keys.has(chain) && !this.#chains.has(chain)
+    this.#context.drainWhere(served, `filter chain ${[...keys].join(', ')} of ${this.name} was removed`)
   }
 
   #admit(remoteAddress: string, state: ConnectionState): Connection | undefined {
@@ -228,18 +239,24 @@ export class Listener {
     return connection
   }
 
-  #materials(config: ListenerConfig): Result<TlsChain[], Problem> {
-    const chains: TlsChain[] = []
+  #materials(config: ListenerConfig): Result<ServedChain[], Problem> {
+    const chains: ServedChain[] = []
     for (const chain of config.chains) {
-      const { tls } = chain
-      if (tls === undefined) continue
-      const material = this.#context.secrets.material(tls)
-      if (!material.ok) return material
-      const edge = this.#chains.get(chain.name)?.edge ?? new TlsEdge(tls, material.value, this.#edgeEvents())
-      edge.configure(tls, material.value)
-      chains.push({ config: chain, tls, edge, policy: compileRbac(chain.rbac) })
+      const key = chainKey(chain)
+      const edge = this.#edge(key, chain)
+      if (!edge.ok) return edge
+      chains.push({ key, config: chain, edge: edge.value, policy: compileRbac(chain.rbac) })
     }
     return ok(chains)
+  }
+
+  #edge(key: string, { tls }: FilterChainConfig): Result<TlsEdge | undefined, Problem> {
+    if (tls === undefined) return ok(undefined)
+    const material = this.#context.secrets.material(tls)
+    if (!material.ok) return material
+    const edge = this.#chains.get(key)?.edge ?? new TlsEdge(tls, material.value, this.#edgeEvents())
+    edge.configure(tls, material.value)
+    return ok(edge)
   }
 
   #edgeEvents() {
@@ -290,7 +307,8 @@ export class Listener {
 
   #accept(raw: Socket): void {
     const remoteAddress = formatAddress(raw.remoteAddress ?? '', raw.remotePort ?? 0)
-    const tls = this.#chains.size > 0
+    // Either every chain is of plain TCP or none is.
+    const tls = this.#config.chains[0]?.mode !== 'plain'
     const connection = this.#admit(remoteAddress, { phase: tls ? 'hello' : 'connecting' })
     if (connection === undefined) {
       raw.on('error', () => {})
@@ -298,20 +316,41 @@ export class Listener {
       return
     }
     connection.downstream = plainEnd(raw)
+    connection.addresses = this.#addresses(raw)
     connection.watch(raw)
     this.#context.guard(connection, () => {
-      const chain = this.#config.chains[0]
+      const [chain] = this.#chains.values()
       if (tls) this.#acceptor.accept(connection, raw)
       else if (chain !== undefined) this.#forwardPlain(connection, chain, raw)
     })
   }
 
-  #forwardPlain(connection: Connection, chain: FilterChainConfig, raw: Socket): void {
-    connection.chain = chain.name
-    void forward(this.#context, connection, chain, chain.upstream, plainEnd(raw), (ending) => {
+  #addresses(raw: Socket): Addresses {
+    const remoteIp = raw.remoteAddress ?? ''
+    const port = this.#state.phase === 'listening' ? this.#state.port : this.#config.address.port
+    return { remoteIp, directRemoteIp: remoteIp, destinationIp: raw.localAddress ?? '', port }
+  }
+
+  #forwardPlain(connection: Connection, chain: ServedChain, raw: Socket): void {
+    const admitted = this.#admitPlain(connection, chain)
+    if (!admitted.ok) {
+      connection.end(admitted.error, 'close')
+      return
+    }
+    const route = { chain: chain.config, upstream: chain.config.upstream, downstream: plainEnd(raw) }
+    void forward(this.#context, connection, route, (ending) => {
       if (this.#config.service.protocol === 'http') serviceUnavailable(connection, raw, ending)
       else connection.end(ending, 'close')
     })
+  }
+
+  /** Plain TCP has no identity and no name: what policy can go by is who connects where. */
+  #admitPlain(connection: Connection, chain: ServedChain): Result<void, Ending> {
+    connection.chain = chain.key
+    if (chain.config.rbac.length === 0) return ok(undefined)
+    const caller = { ...connection.addresses, id: undefined, serverName: '', otherNames: [] }
+    connection.peer = { caller, proof: undefined }
+    return this.#judge.admit(connection, chain.policy, caller)
   }
 }
 

@@ -1,35 +1,27 @@
 import type { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
+import type { VerifiedSvid } from '../identity/verify-svid.ts'
 import { fail, ok, type Result } from '../lib/result.ts'
 import { matchesString } from '../resources/accept-match.ts'
-import type { DownstreamTls, FilterChainConfig } from '../resources/accept-types.ts'
 import type { Ending } from './access-log.ts'
 import { ALERT, alertRecord, type ClientHello, type HelloResult } from './client-hello.ts'
-import type { Connection, Peer } from './connection.ts'
+import type { Connection } from './connection.ts'
 import type { ProxyContext } from './context.ts'
 import { forward } from './forward.ts'
 import { HelloBuffer } from './hello-buffer.ts'
+import type { Judge } from './judge.ts'
+import { passThrough } from './passthrough.ts'
 import type { PumpEnd } from './pump.ts'
-import type { Policy } from './rbac.ts'
-import type { TlsEdge } from './tls-edge.ts'
-
-/** A filter chain in force. */
-export interface TlsChain {
-  readonly config: FilterChainConfig
-  readonly tls: DownstreamTls
-  readonly edge: TlsEdge
-  readonly policy: Policy
-}
+import type { Caller } from './rbac.ts'
+import type { ServedChain } from './served-chain.ts'
 
 /** What the acceptor must know of its listener, always as it is now. */
 export interface TlsChains {
-  /** The chain for a server name; undefined when none matches. */
-  find(serverName: string): TlsChain | undefined
-  get(name: string): TlsChain | undefined
-  /** From accept to the end of the handshake. */
-  readonly handshakeTimeoutMs: number
-  /** The port that was connected to. */
-  readonly port: number
+  /** The chain for what a client asks for; undefined when none matches. */
+  find(hello: ClientHello): ServedChain | undefined
+  get(key: string): ServedChain | undefined
+  /** From accept until the ClientHello is whole. */
+  readonly helloTimeoutMs: number
 }
 
 const NO_SUCH_NAME = 'not a name that this gateway answers to'
@@ -37,20 +29,22 @@ const NO_SUCH_NAME = 'not a name that this gateway answers to'
 /**
  * Takes TLS connections from their first byte to an open upstream, cheapest refusal first: the ClientHello is read whole before
  * any crypto, its name must be one that is exposed, the handshake must prove an identity, policy must allow it; only then
- * is the upstream connected.
+ * is the upstream connected. A passthrough chain skips the handshake, and with it the identity.
  */
 export class TlsAcceptor {
   readonly #context: ProxyContext
   readonly #chains: TlsChains
+  readonly #judge: Judge
   readonly #handshaking = new WeakMap<Socket, { connection: Connection; leave: () => void }>()
 
-  constructor(context: ProxyContext, chains: TlsChains) {
+  constructor(context: ProxyContext, judge: Judge, chains: TlsChains) {
     this.#context = context
+    this.#judge = judge
     this.#chains = chains
   }
 
   accept(connection: Connection, raw: Socket): void {
-    const timeoutMs = this.#chains.handshakeTimeoutMs
+    const timeoutMs = this.#chains.helloTimeoutMs
     connection.deadline(timeoutMs, {
       flag: 'TLS_HELLO',
       reason: `no whole ClientHello within ${timeoutMs} ms`,
@@ -67,10 +61,8 @@ export class TlsAcceptor {
       raw.off('data', read)
       raw.off('end', ended)
       if (result.kind === 'hello') {
-        // Pause first: otherwise the bytes put back are read by nobody.
         raw.pause()
-        raw.unshift(buffer.received)
-        this.#route(connection, raw, result.hello)
+        this.#route(connection, raw, result.hello, buffer.received)
       } else {
         refuseHello(connection, result.alert, result.reason)
       }
@@ -80,24 +72,35 @@ export class TlsAcceptor {
     raw.resume()
   }
 
-  #route(connection: Connection, raw: Socket, { sni = '' }: ClientHello): void {
+  #route(connection: Connection, raw: Socket, hello: ClientHello, received: Buffer): void {
+    const { sni = '' } = hello
     connection.note({ sni })
-    const chain = this.#chains.find(sni)
-    if (chain === undefined || !this.#known(chain, sni)) {
+    const chain = this.#chains.find(hello)
+    const upstream = chain === undefined ? undefined : this.#upstreamOf(chain, sni)
+    if (chain === undefined || upstream === undefined) {
       // Missing, unknown and hidden end alike, to the byte.
       refuseHello(
         connection,
         ALERT.unrecognizedName,
         `${sni === '' ? 'no server name' : sni}: ${NO_SUCH_NAME}`,
       )
-      return
+    } else if (chain.config.mode === 'passthrough') {
+      const caller = this.#callerOf(connection, undefined)
+      passThrough(this.#context, this.#judge, connection, raw, { chain, upstream, caller, received })
+    } else {
+      // It is paused: otherwise the bytes put back are read by nobody.
+      raw.unshift(received)
+      this.#awaitHandshake(connection, raw, chain)
     }
-    connection.chain = chain.config.name
+  }
+
+  #awaitHandshake(connection: Connection, raw: Socket, chain: ServedChain): void {
+    connection.chain = chain.key
     connection.advance({ phase: 'handshake' })
-    const leftMs = Math.max(1, chain.tls.handshakeTimeoutMs - connection.elapsedMs)
+    const timeoutMs = chain.config.tls?.handshakeTimeoutMs ?? 0
     connection.deadline(
-      leftMs,
-      { flag: 'TLS_HANDSHAKE', reason: `no handshake within ${chain.tls.handshakeTimeoutMs} ms` },
+      Math.max(1, timeoutMs - connection.elapsedMs),
+      { flag: 'TLS_HANDSHAKE', reason: `no handshake within ${timeoutMs} ms` },
       'reset',
     )
     const leave = this.#context.admission.enter(
@@ -108,15 +111,21 @@ export class TlsAcceptor {
     connection.onEnd(leave)
   }
 
-  /** Whether a name leads anywhere: with sni_cluster only to the upstream of that very name. */
-  #known(chain: TlsChain, sni: string): boolean {
-    return !chain.config.sniCluster || this.#context.upstreams.has(sni)
+  /** Where a name leads, undefined for nowhere: with sni_cluster only to the upstream of that very name. */
+  #upstreamOf({ config }: ServedChain, sni: string): string | undefined {
+    const name = config.sniCluster ? sni : config.upstream
+    const must = config.sniCluster || config.mode === 'passthrough'
+    return !must || this.#context.upstreams.has(name) ? name : undefined
+  }
+
+  #callerOf(connection: Connection, id: string | undefined): Caller {
+    return { ...connection.addresses, serverName: connection.facts.sni, otherNames: [], id }
   }
 
   #handshake(connection: Connection, raw: Socket): void {
     const chain = this.#chains.get(connection.chain)
     if (chain === undefined) connection.end({ flag: 'NR', reason: 'its filter chain was removed' }, 'reset')
-    else if (!connection.ended) chain.edge.accept(raw)
+    else if (!connection.ended) chain.edge?.accept(raw)
   }
 
   onFailure(raw: Socket, reason: string, certificate: boolean): void {
@@ -142,47 +151,45 @@ export class TlsAcceptor {
         alpn: stream.alpnProtocol || '',
         tlsVersion: stream.getProtocol() ?? '',
       })
-      const admitted = this.#admit(connection, raw, stream)
+      const admitted = this.#admit(connection, stream)
       if (admitted.ok) this.#forward(connection, admitted.value, { raw, stream })
       else connection.end(admitted.error, 'close')
     })
   }
 
   /** Who it is and whether he may: the chain that serves him, or how his connection ends. */
-  #admit(connection: Connection, raw: Socket, stream: TLSSocket): Result<TlsChain, Ending> {
+  #admit(connection: Connection, stream: TLSSocket): Result<ServedChain, Ending> {
     const chain = this.#chains.get(connection.chain)
     const leaf = stream.getPeerX509Certificate()?.raw
     if (chain === undefined) return fail({ flag: 'NR', reason: 'its filter chain was removed' })
     if (leaf === undefined) return fail({ flag: 'ID_REFUSED', reason: 'the client showed no certificate' })
-    const seen = {
-      serverName: connection.facts.sni,
-      sourceIp: raw.remoteAddress ?? '',
-      port: this.#chains.port,
-    }
-    const peer = this.#identify(chain, leaf, seen)
-    if (!peer.ok) return peer
-    connection.peer = peer.value
-    const verdict = chain.policy(peer.value.caller)
-    connection.note({ rule: verdict.policy })
-    return verdict.allowed ? ok(chain) : fail({ flag: 'RBAC_DENIED', reason: verdict.reason })
+    const svid = this.#identify(chain, leaf)
+    if (!svid.ok) return svid
+    const caller = this.#callerOf(connection, svid.value.id.uri)
+    connection.peer = { caller, proof: { leaf, svid: svid.value } }
+    const admitted = this.#judge.admit(connection, chain.policy, caller)
+    return admitted.ok ? ok(chain) : admitted
   }
 
-  #forward(connection: Connection, { config }: TlsChain, downstream: PumpEnd): void {
-    const { svid } = connection.peer ?? {}
+  #forward(connection: Connection, chain: ServedChain, downstream: PumpEnd): void {
+    const { svid } = connection.peer?.proof ?? {}
     if (svid !== undefined) {
       const lastsMs = svid.notAfterMs - this.#context.clock.now()
       connection.limit(lastsMs, { flag: 'ID_EXPIRED', reason: `the certificate of ${svid.id.uri} ended` })
     }
-    const name = config.sniCluster ? connection.facts.sni : config.upstream
-    void forward(this.#context, connection, config, name, downstream, (ending) =>
+    const { sni } = connection.facts
+    const upstream = this.#upstreamOf(chain, sni) ?? sni
+    void forward(this.#context, connection, { chain: chain.config, upstream, downstream }, (ending) =>
       connection.end(ending, 'close'),
     )
   }
 
-  #identify(chain: TlsChain, leaf: Uint8Array, seen: Omit<Peer['caller'], 'id'>): Result<Peer, Ending> {
+  #identify({ config, edge }: ServedChain, leaf: Uint8Array): Result<VerifiedSvid, Ending> {
+    if (config.tls === undefined || edge === undefined)
+      return fail({ flag: 'NR', reason: 'its filter chain does not terminate TLS any more' })
     const verdict = this.#context.verifier.verify(
       leaf,
-      chain.edge.material.bundles,
+      edge.material.bundles,
       this.#context.clock.now(),
       'client',
     )
@@ -193,29 +200,29 @@ export class TlsAcceptor {
       })
     }
     const { uri } = verdict.value.id
-    const { peerIds } = chain.tls
+    const { peerIds } = config.tls
     if (peerIds.length > 0 && !peerIds.some((match) => matchesString(match, uri))) {
       return fail({
         flag: 'ID_REFUSED',
         reason: `${uri} is not among the ids that this filter chain accepts`,
       })
     }
-    return ok({ caller: { ...seen, id: uri }, leaf, svid: verdict.value })
+    return verdict
   }
 
-  /** Judges an open connection by what is in force now; cuts it where it would not be let in today. */
+  /** Judges an open connection by what is in force now; ends it where it would not be let in today. */
   rejudge(connection: Connection): void {
     const chain = this.#chains.get(connection.chain)
     const { peer } = connection
     if (chain === undefined || peer === undefined || connection.ended) return
-    const again = this.#identify(chain, peer.leaf, peer.caller)
-    if (!again.ok) {
-      connection.end({ ...again.error, reason: `after a change: ${again.error.reason}` }, 'reset')
-      return
+    if (peer.proof !== undefined) {
+      const again = this.#identify(chain, peer.proof.leaf)
+      if (!again.ok) {
+        connection.end({ ...again.error, reason: `after a change: ${again.error.reason}` }, 'reset')
+        return
+      }
     }
-    const verdict = chain.policy(peer.caller)
-    if (verdict.allowed) connection.note({ rule: verdict.policy })
-    else connection.end({ flag: 'RBAC_DENIED', reason: `after a change: ${verdict.reason}` }, 'reset')
+    this.#judge.again(connection, chain.policy, peer.caller)
   }
 }
 

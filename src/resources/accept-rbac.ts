@@ -3,7 +3,12 @@ import { fromBinary } from '@bufbuild/protobuf'
 import { BinaryReader, WireType } from '@bufbuild/protobuf/wire'
 import type { Any } from '@bufbuild/protobuf/wkt'
 import type { CidrRange } from '../xds/gen/envoy/config/core/v3/address_pb.js'
-import { type Permission, type Principal, RBAC_Action } from '../xds/gen/envoy/config/rbac/v3/rbac_pb.js'
+import {
+  type Permission,
+  type Principal,
+  type RBAC,
+  RBAC_Action,
+} from '../xds/gen/envoy/config/rbac/v3/rbac_pb.js'
 import { RBACSchema } from '../xds/gen/envoy/extensions/filters/network/rbac/v3/rbac_pb.js'
 import {
   SubjectAltNameMatcher_SanType,
@@ -11,7 +16,7 @@ import {
 } from '../xds/gen/envoy/extensions/transport_sockets/tls/v3/common_pb.js'
 import type { AcceptContext } from './accept-context.ts'
 import { readStringMatch } from './accept-match.ts'
-import type { PermissionRule, PrincipalRule, RbacConfig } from './accept-types.ts'
+import type { AddressRange, PermissionRule, PrincipalRule, RbacConfig, RbacRules } from './accept-types.ts'
 import { MTLS_AUTHENTICATED_TYPE, readCustomPrincipal } from './newer-envoy.ts'
 
 /** `Principal.custom`, younger than our generated code. */
@@ -20,27 +25,41 @@ const CUSTOM_PRINCIPAL = 14
 const SAN_MATCHER = 1
 const ANY_VALIDATED = 2
 
+// The rules themselves are walked by the readers below, which know the recursive messages.
+const RULES_FIELDS = { action: true, policies: { permissions: true, principals: true } } as const
 const RBAC_FIELDS = {
   stat_prefix: true,
   // Ours judges open connections again at every change, whatever is asked for.
   enforcement_type: true,
-  // The rules themselves are walked by the readers below, which know the recursive messages.
-  rules: { action: true, policies: { permissions: true, principals: true } },
+  rules: RULES_FIELDS,
+  shadow_rules: RULES_FIELDS,
+  // Names of Envoy's counters; ours go by policy.
+  shadow_rules_stat_prefix: true,
 } as const
 
-/** Network filter `envoy.filters.network.rbac`. */
-export function readRbac(ctx: AcceptContext, any: Any, path: string): RbacConfig | undefined {
+/** Network filter `envoy.filters.network.rbac`, called `name` in its chain. */
+export function readRbac(ctx: AcceptContext, any: Any, name: string, path: string): RbacConfig | undefined {
   const message = ctx.unpack(any, RBACSchema, RBAC_FIELDS, path)
   if (message === undefined) return undefined
-  const rules = message.rules
-  if (rules === undefined) {
-    ctx.refuse(`${path}.rules`, 'expected rules: without them this filter would let everyone through')
+  if (message.rules === undefined && message.shadowRules === undefined) {
+    ctx.refuse(
+      `${path}.rules`,
+      'expected rules or shadow_rules: without them this filter would let everyone through',
+    )
     return undefined
   }
-  if (rules.action === RBAC_Action.LOG)
-    ctx.refuse(`${path}.rules.action`, 'expected ALLOW or DENY, found LOG')
-  const policies = Object.entries(rules.policies).map(([name, policy]) => {
-    const at = `${path}.rules.policies["${name}"]`
+  return {
+    name,
+    rules: message.rules && readRules(ctx, message.rules, `${path}.rules`),
+    shadowRules: message.shadowRules && readRules(ctx, message.shadowRules, `${path}.shadow_rules`),
+  }
+}
+
+function readRules(ctx: AcceptContext, message: RBAC, path: string): RbacRules {
+  // LOG lets everyone through and sets metadata that nothing here reads.
+  if (message.action === RBAC_Action.LOG) ctx.refuse(`${path}.action`, 'expected ALLOW or DENY, found LOG')
+  const policies = Object.entries(message.policies).map(([name, policy]) => {
+    const at = `${path}.policies["${name}"]`
     if (policy.permissions.length === 0) ctx.refuse(`${at}.permissions`, 'expected at least one')
     if (policy.principals.length === 0) ctx.refuse(`${at}.principals`, 'expected at least one')
     return {
@@ -50,11 +69,12 @@ export function readRbac(ctx: AcceptContext, any: Any, path: string): RbacConfig
     }
   })
   policies.sort((a, b) => (a.name < b.name ? -1 : 1))
-  return { action: rules.action === RBAC_Action.DENY ? 'DENY' : 'ALLOW', policies }
+  return { action: message.action === RBAC_Action.DENY ? 'DENY' : 'ALLOW', policies }
 }
 
 // A rule that was refused never takes effect; `not any` is what stands in for it meanwhile.
 const NOBODY = { kind: 'not', rule: { kind: 'any' } } as const
+const NOWHERE: AddressRange = { address: '255.255.255.255', prefixLength: 32 }
 
 function readPermission(ctx: AcceptContext, message: Permission, path: string): PermissionRule {
   refuseUnknown(ctx, message, path)
@@ -77,6 +97,8 @@ function readPermission(ctx: AcceptContext, message: Permission, path: string): 
       return { kind: 'port', from: rule.value, to: rule.value }
     case 'destinationPortRange':
       return { kind: 'port', from: rule.value.start, to: rule.value.end - 1 }
+    case 'destinationIp':
+      return { kind: 'destinationIp', range: readCidr(ctx, rule.value, `${path}.destination_ip`) }
     case undefined:
       return refused(ctx, path, 'expected a rule')
     default:
@@ -108,7 +130,11 @@ function readPrincipal(ctx: AcceptContext, message: Principal, path: string): Pr
     case 'sourceIp':
     case 'directRemoteIp':
     case 'remoteIp':
-      return readCidr(ctx, id.value, `${path}.${snake(id.case)}`)
+      return {
+        kind: 'remoteIp',
+        direct: id.case === 'directRemoteIp',
+        range: readCidr(ctx, id.value, `${path}.${snake(id.case)}`),
+      }
     case undefined:
       return readCustom(ctx, message, path)
     default:
@@ -116,13 +142,16 @@ function readPrincipal(ctx: AcceptContext, message: Principal, path: string): Pr
   }
 }
 
-function readCidr(ctx: AcceptContext, range: CidrRange, path: string): PrincipalRule {
+function readCidr(ctx: AcceptContext, range: CidrRange, path: string): AddressRange {
   const bits = isIPv6(range.addressPrefix) ? 128 : 32
   if (isIP(range.addressPrefix) === 0)
     ctx.refuse(`${path}.address_prefix`, `expected an IP address, found "${range.addressPrefix}"`)
   const prefixLength = range.prefixLen ?? 0
-  if (prefixLength > bits) ctx.refuse(`${path}.prefix_len`, `expected at most ${bits}, found ${prefixLength}`)
-  return { kind: 'sourceIp', address: range.addressPrefix, prefixLength }
+  if (prefixLength > bits) {
+    ctx.refuse(`${path}.prefix_len`, `expected at most ${bits}, found ${prefixLength}`)
+    return NOWHERE
+  }
+  return isIP(range.addressPrefix) === 0 ? NOWHERE : { address: range.addressPrefix, prefixLength }
 }
 
 /** Principal `custom` with `mtls_authenticated`: the verified URI SAN, the one form that Envoy too reads safely. */

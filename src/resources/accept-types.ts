@@ -38,12 +38,19 @@ export interface UpstreamTls extends TlsConfig {
   readonly trustDomains: readonly string[]
 }
 
+/** `core.v3.CidrRange`. */
+export interface AddressRange {
+  readonly address: string
+  readonly prefixLength: number
+}
+
 export type PermissionRule =
   | { readonly kind: 'any' }
   | { readonly kind: 'and' | 'or'; readonly rules: readonly PermissionRule[] }
   | { readonly kind: 'not'; readonly rule: PermissionRule }
   | { readonly kind: 'serverName'; readonly match: StringMatch }
   | { readonly kind: 'port'; readonly from: number; readonly to: number }
+  | { readonly kind: 'destinationIp'; readonly range: AddressRange }
 
 export type PrincipalRule =
   | { readonly kind: 'any' }
@@ -51,7 +58,8 @@ export type PrincipalRule =
   | { readonly kind: 'not'; readonly rule: PrincipalRule }
   /** The verified SPIFFE id; without a matcher any verified id. */
   | { readonly kind: 'id'; readonly match: StringMatch | undefined }
-  | { readonly kind: 'sourceIp'; readonly address: string; readonly prefixLength: number }
+  /** `direct`: the other end of the TCP connection, whatever the PROXY protocol says. */
+  | { readonly kind: 'remoteIp'; readonly direct: boolean; readonly range: AddressRange }
 
 export interface RbacPolicy {
   readonly name: string
@@ -59,18 +67,47 @@ export interface RbacPolicy {
   readonly principals: readonly PrincipalRule[]
 }
 
-/** Network filter `rbac`. Policies in lexicographic order of their names, as Envoy evaluates them. */
-export interface RbacConfig {
+/**
+ * Name of the `rbac` filter whose rules are compiled from reachability between networks. What it alone denies is drained, not cut:
+ * a path that was taken away, not a caller who must go (docs/decisions/0012-reachability-drains.md).
+ */
+export const REACHABILITY_FILTER = 'isthmus.reachability'
+
+/** `config.rbac.v3.RBAC`. Policies in lexicographic order of their names, as Envoy evaluates them. */
+export interface RbacRules {
   readonly action: 'ALLOW' | 'DENY'
   readonly policies: readonly RbacPolicy[]
+}
+
+/** Network filter `rbac`. */
+export interface RbacConfig {
+  /** `filters[].name`, free text: `REACHABILITY_FILTER` is the one that means something here. */
+  readonly name: string
+  /** Undefined: this filter only watches. */
+  readonly rules: RbacRules | undefined
+  /** Evaluated and logged; they decide nothing. */
+  readonly shadowRules: RbacRules | undefined
+}
+
+/** What must be true of a connection for its chain to serve it; empty lists and texts ask for nothing. */
+export interface FilterChainMatch {
+  /** Lower case, exact. */
+  readonly serverNames: readonly string[]
+  readonly transportProtocol: '' | 'tls' | 'raw_buffer'
+  /** One of these must be among those that the client offers (ALPN). */
+  readonly applicationProtocols: readonly string[]
 }
 
 export interface FilterChainConfig {
   /** Unique in its listener; `chain-<index>` where the resource gives none. */
   readonly name: string
-  /** Lower case; empty = every server name. */
-  readonly serverNames: readonly string[]
-  /** Undefined = plain TCP. */
+  /**
+   * `terminate`: mutual TLS ends here. `passthrough`: the ClientHello is read and everything is spliced to a mesh workload, which
+   * verifies the caller itself. `plain`: TCP.
+   */
+  readonly mode: 'terminate' | 'passthrough' | 'plain'
+  readonly match: FilterChainMatch
+  /** Set where the mode is `terminate`. */
   readonly tls: DownstreamTls | undefined
   readonly rbac: readonly RbacConfig[]
   /** The SNI is the upstream's name. */
@@ -88,6 +125,8 @@ export interface ListenerConfig {
   readonly version: string
   readonly address: Address
   readonly chains: readonly FilterChainConfig[]
+  /** From accept until the ClientHello is whole, where a chain says nothing of its own; `listener_filters_timeout`. */
+  readonly helloTimeoutMs: number
   /** `metadata.filter_metadata.isthmus`: whose front door this is. Empty strings and 0 where unknown. */
   readonly service: { readonly host: string; readonly port: number; readonly protocol: string }
 }

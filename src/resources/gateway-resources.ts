@@ -17,6 +17,7 @@ import { TcpProxySchema } from '../xds/gen/envoy/extensions/filters/network/tcp_
 import { SecretSchema } from '../xds/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js'
 import { DownstreamTlsContextSchema } from '../xds/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.js'
 import { TYPE } from '../xds/types.ts'
+import { REACHABILITY_FILTER } from './accept-types.ts'
 import { loadAssignment, localEndpoints, normalise } from './endpoints.ts'
 import {
   adsSource,
@@ -151,7 +152,7 @@ function listener(
         name: 'terminate',
         filterChainMatch: { transportProtocol: 'tls' },
         filters: [
-          filter('envoy.filters.network.rbac', RBACSchema, rbac(callers, federated)),
+          filter(REACHABILITY_FILTER, RBACSchema, rbac(callers, federated)),
           filter('envoy.filters.network.sni_cluster', SniClusterSchema, create(SniClusterSchema)),
           filter('envoy.filters.network.tcp_proxy', TcpProxySchema, proxy),
         ],

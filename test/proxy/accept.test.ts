@@ -252,7 +252,8 @@ tap.test('what a real Envoy was run with is accepted, and understood', async (t)
       chains: [
         {
           name: 'terminate',
-          serverNames: ['outbound_.9082_._.productpage'],
+          mode: 'terminate',
+          match: { serverNames: ['outbound_.9082_._.productpage'], transportProtocol: 'tls' },
           sniCluster: true,
           maxConnectAttempts: 3,
           idleTimeoutMs: 3_600_000,
@@ -264,10 +265,12 @@ tap.test('what a real Envoy was run with is accepted, and understood', async (t)
           },
           rbac: [
             {
-              action: 'ALLOW',
-              policies: [
-                { name: 'p', permissions: [{ kind: 'serverName', match: { kind: 'exact', value: SNI } }] },
-              ],
+              rules: {
+                action: 'ALLOW',
+                policies: [
+                  { name: 'p', permissions: [{ kind: 'serverName', match: { kind: 'exact', value: SNI } }] },
+                ],
+              },
             },
           ],
         },
@@ -385,8 +388,8 @@ tap.test('outside the subset: the field by its path', async (t) => {
   refused(
     t,
     listener(`${CHAIN}.transportSocket`, undefined),
-    'filter_chains[0].filter_chain_match.transport_protocol',
-    /expected "raw_buffer"/,
+    'filter_chains[0].filter_chain_match.application_protocols',
+    /only mesh TLS is passed through/,
   )
   refused(t, listener('filterChains', []), 'filter_chains', /at least one/)
   refused(

@@ -4,6 +4,7 @@ import type {
   PermissionRule,
   PrincipalRule,
   RbacConfig,
+  RbacRules,
   StringMatch,
 } from '../../src/resources/accept-types.ts'
 
@@ -15,23 +16,28 @@ const ANY = { kind: 'any' } as const
 const caller = (over: Partial<Caller> = {}): Caller => ({
   id: 'spiffe://one.example/ns/a/sa/b',
   serverName: 'x.example',
-  sourceIp: '10.1.2.3',
+  otherNames: [],
+  remoteIp: '10.1.2.3',
+  directRemoteIp: '10.9.9.9',
+  destinationIp: '10.0.0.1',
   port: 15443,
   ...over,
 })
 
 const filter = (
-  action: RbacConfig['action'],
+  action: RbacRules['action'],
   permissions: PermissionRule[],
   principals: PrincipalRule[],
   name = 'p',
+  filterName = 'rbac',
 ): RbacConfig => ({
-  action,
-  policies: [{ name, permissions, principals }],
+  name: filterName,
+  rules: { action, policies: [{ name, permissions, principals }] },
+  shadowRules: undefined,
 })
 
 const allowed = (config: RbacConfig[], over: Partial<Caller> = {}) =>
-  compileRbac(config)(caller(over)).allowed
+  compileRbac(config).judge(caller(over)).allowed
 
 t.test('principals', async (t) => {
   const one = [filter('ALLOW', [ANY], [id(prefix('spiffe://one.example/'))])]
@@ -54,12 +60,20 @@ t.test('principals', async (t) => {
 })
 
 t.test('source addresses', async (t) => {
-  const range: PrincipalRule = { kind: 'sourceIp', address: '10.1.0.0', prefixLength: 16 }
+  const range: PrincipalRule = {
+    kind: 'remoteIp',
+    direct: false,
+    range: { address: '10.1.0.0', prefixLength: 16 },
+  }
   t.ok(allowed([filter('ALLOW', [ANY], [range])]))
-  t.notOk(allowed([filter('ALLOW', [ANY], [range])], { sourceIp: '10.2.0.1' }))
-  t.notOk(allowed([filter('ALLOW', [ANY], [range])], { sourceIp: '' }), 'unknown source')
-  const six: PrincipalRule = { kind: 'sourceIp', address: 'fd00::', prefixLength: 8 }
-  t.ok(allowed([filter('ALLOW', [ANY], [six])], { sourceIp: 'fd12::1' }))
+  t.notOk(allowed([filter('ALLOW', [ANY], [range])], { remoteIp: '10.2.0.1' }))
+  t.notOk(allowed([filter('ALLOW', [ANY], [range])], { remoteIp: '' }), 'unknown source')
+  const six: PrincipalRule = {
+    kind: 'remoteIp',
+    direct: false,
+    range: { address: 'fd00::', prefixLength: 8 },
+  }
+  t.ok(allowed([filter('ALLOW', [ANY], [six])], { remoteIp: 'fd12::1' }))
   t.notOk(allowed([filter('ALLOW', [ANY], [six])]))
 })
 
@@ -79,20 +93,25 @@ t.test('actions, several filters, and words', async (t) => {
   const allow = filter('ALLOW', [ANY], [ANY], 'all')
   t.notOk(allowed([deny, allow]))
   t.notOk(allowed([allow, deny]), 'any filter may deny')
-  t.match(compileRbac([deny, allow])(caller()), {
+  t.match(compileRbac([deny, allow]).judge(caller()), {
     policy: 'no b',
     reason: 'policy "no b" denies spiffe://one.example/ns/a/sa/b',
   })
-  t.match(compileRbac([deny, allow])(caller({ id: 'spiffe://x/y' })), { allowed: true, policy: 'all' })
+  t.match(compileRbac([deny, allow]).judge(caller({ id: 'spiffe://x/y' })), { allowed: true, policy: 'all' })
   t.match(
-    compileRbac([allow, filter('DENY', [ANY], [id(exact('no'))])])(caller()),
+    compileRbac([allow, filter('DENY', [ANY], [id(exact('no'))])]).judge(caller()),
     { allowed: true, policy: 'all' },
     'a deny filter that does not match names no rule',
   )
-  t.match(compileRbac([{ action: 'ALLOW', policies: [] }])(caller()), {
-    allowed: false,
-    policy: '',
-    reason: /no policy allows .* x\.example/,
-  })
+  t.match(
+    compileRbac([{ name: 'rbac', rules: { action: 'ALLOW', policies: [] }, shadowRules: undefined }]).judge(
+      caller(),
+    ),
+    {
+      allowed: false,
+      policy: '',
+      reason: /no policy allows .* x\.example/,
+    },
+  )
   t.ok(allowed([]), 'no filter, no policy')
 })

@@ -2,12 +2,19 @@
 import { once } from 'node:events'
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net'
 import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls'
-import { create, type DescMessage, type Message } from '@bufbuild/protobuf'
+import {
+  create,
+  type DescMessage,
+  type JsonObject,
+  type Message,
+  type MessageInitShape,
+} from '@bufbuild/protobuf'
 import { anyPack } from '@bufbuild/protobuf/wkt'
 import { type Ca, createCa } from '../../src/identity/ca.ts'
 import { silentLogger } from '../../src/lib/log.ts'
 import type { AccessLogEntry } from '../../src/proxy/access-log.ts'
 import { Engine, type EngineOptions } from '../../src/proxy/engine.ts'
+import { ISTIO_PROTOCOLS } from '../../src/resources/istio-protocols.ts'
 import { mtlsAuthenticated } from '../../src/resources/newer-envoy.ts'
 import {
   type Cluster,
@@ -17,10 +24,15 @@ import {
 } from '../../src/xds/gen/envoy/config/cluster/v3/cluster_pb.js'
 import { HealthStatus } from '../../src/xds/gen/envoy/config/core/v3/health_check_pb.js'
 import { ClusterLoadAssignmentSchema } from '../../src/xds/gen/envoy/config/endpoint/v3/endpoint_pb.js'
-import type { Filter } from '../../src/xds/gen/envoy/config/listener/v3/listener_components_pb.js'
+import type {
+  Filter,
+  FilterChainSchema,
+  ListenerFilterSchema,
+} from '../../src/xds/gen/envoy/config/listener/v3/listener_components_pb.js'
 import { FilterSchema } from '../../src/xds/gen/envoy/config/listener/v3/listener_components_pb.js'
 import { ListenerSchema } from '../../src/xds/gen/envoy/config/listener/v3/listener_pb.js'
 import { type Principal, RBAC_Action } from '../../src/xds/gen/envoy/config/rbac/v3/rbac_pb.js'
+import { TlsInspectorSchema } from '../../src/xds/gen/envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector_pb.js'
 import { RBACSchema } from '../../src/xds/gen/envoy/extensions/filters/network/rbac/v3/rbac_pb.js'
 import { SniClusterSchema } from '../../src/xds/gen/envoy/extensions/filters/network/sni_cluster/v3/sni_cluster_pb.js'
 import { TcpProxySchema } from '../../src/xds/gen/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js'
@@ -62,23 +74,35 @@ export function uriPrincipal(kind: 'prefix' | 'exact', value: string): Principal
   )
 }
 
+export type Policies = Readonly<Record<string, readonly Principal[]>>
+
 /** An ALLOW filter: policy name → principals that may call anything. */
-export function allow(policies: Readonly<Record<string, readonly Principal[]>>): Filter {
-  return filterOf(
-    RBACSchema,
-    create(RBACSchema, {
-      statPrefix: 'gw.',
-      rules: {
-        action: RBAC_Action.ALLOW,
-        policies: Object.fromEntries(
-          Object.entries(policies).map(([name, principals]) => [
-            name,
-            { permissions: [{ rule: { case: 'any' as const, value: true } }], principals: [...principals] },
-          ]),
-        ),
-      },
-    }),
-  )
+export function allow(policies: Policies, name = 'rbac'): Filter {
+  return rbacFilter({ rules: rulesOf(RBAC_Action.ALLOW, policies) }, name)
+}
+
+/** A DENY filter: policy name → principals that may call nothing. */
+export function deny(policies: Policies, name = 'rbac'): Filter {
+  return rbacFilter({ rules: rulesOf(RBAC_Action.DENY, policies) }, name)
+}
+
+export function rbacFilter(config: MessageInitShape<typeof RBACSchema>, name = 'rbac'): Filter {
+  return create(FilterSchema, {
+    name,
+    configType: typed(RBACSchema, create(RBACSchema, { ...config, statPrefix: 'gw.' } as never)),
+  })
+}
+
+export function rulesOf(action: RBAC_Action, policies: Policies) {
+  return {
+    action,
+    policies: Object.fromEntries(
+      Object.entries(policies).map(([name, principals]) => [
+        name,
+        { permissions: [{ rule: { case: 'any' as const, value: true } }], principals: [...principals] },
+      ]),
+    ),
+  }
 }
 
 export interface TcpProxyOptions {
@@ -106,13 +130,77 @@ export function tcpProxy(options: TcpProxyOptions = {}): Filter {
 export interface GatewayListenerOptions extends TcpProxyOptions {
   readonly name?: string
   readonly port?: number
-  readonly rbac?: Filter
+  readonly rbac?: Filter | Filter[]
   readonly alpn?: readonly string[]
   readonly handshakeTimeoutS?: number
 }
 
 /** The gateway's listener, as discovery sends it. */
 export function gatewayListener(options: GatewayListenerOptions = {}): XdsResource {
+  return listenerOf([terminateChain(options)], options)
+}
+
+export interface ListenerOptions {
+  readonly name?: string
+  readonly port?: number
+  /** Default: none. */
+  readonly listenerFilters?: readonly MessageInitShape<typeof ListenerFilterSchema>[]
+  readonly metadata?: JsonObject
+}
+
+/** A listener of these filter chains. */
+export function listenerOf(
+  filterChains: readonly MessageInitShape<typeof FilterChainSchema>[],
+  { name = 'eastwest', port = 0, listenerFilters = [], metadata }: ListenerOptions = {},
+): XdsResource {
+  return encodeResource(
+    ListenerSchema,
+    create(ListenerSchema, {
+      name,
+      address: socketAddress('127.0.0.1', port),
+      filterChains: [...filterChains],
+      listenerFilters: [...listenerFilters],
+      ...(metadata === undefined ? {} : { metadata: { filterMetadata: { isthmus: metadata } } }),
+    }),
+    name,
+  )
+}
+
+export const TLS_INSPECTOR: MessageInitShape<typeof ListenerFilterSchema> = {
+  name: 'envoy.filters.listener.tls_inspector',
+  configType: typed(TlsInspectorSchema, create(TlsInspectorSchema)),
+}
+
+export interface PassthroughOptions extends TcpProxyOptions {
+  readonly name?: string
+  readonly serverNames: readonly string[]
+  /** Default: Istio's. */
+  readonly protocols?: readonly string[]
+  readonly filters?: readonly Filter[]
+}
+
+/** A chain that splices mesh TLS to `cluster`, or with none to the upstream of the server name. */
+export function passthroughChain(options: PassthroughOptions): MessageInitShape<typeof FilterChainSchema> {
+  const { serverNames, protocols = ISTIO_PROTOCOLS, filters = [], cluster } = options
+  return {
+    name: options.name ?? `passthrough ${serverNames[0]}`,
+    filterChainMatch: {
+      transportProtocol: 'tls',
+      serverNames: [...serverNames],
+      applicationProtocols: [...protocols],
+    },
+    filters: [
+      ...filters,
+      ...(cluster === undefined ? [filterOf(SniClusterSchema, create(SniClusterSchema))] : []),
+      tcpProxy(options),
+    ],
+  }
+}
+
+/** The chain that terminates mutual TLS and routes by server name. */
+export function terminateChain(
+  options: Omit<GatewayListenerOptions, 'port'> = {},
+): MessageInitShape<typeof FilterChainSchema> {
   const tls = create(DownstreamTlsContextSchema, {
     requireClientCertificate: true,
     commonTlsContext: {
@@ -124,27 +212,18 @@ export function gatewayListener(options: GatewayListenerOptions = {}): XdsResour
       },
     },
   })
-  return encodeResource(
-    ListenerSchema,
-    create(ListenerSchema, {
-      name: options.name ?? 'eastwest',
-      address: socketAddress('127.0.0.1', options.port ?? 0),
-      filterChains: [
-        {
-          name: 'terminate',
-          filterChainMatch: { transportProtocol: 'tls' },
-          filters: [
-            options.rbac ?? allow({ everyone: [uriPrincipal('prefix', 'spiffe://')] }),
-            filterOf(SniClusterSchema, create(SniClusterSchema)),
-            tcpProxy(options),
-          ],
-          transportSocket: { name: 'tls', configType: typed(DownstreamTlsContextSchema, tls) },
-          transportSocketConnectTimeout: seconds(options.handshakeTimeoutS ?? 5),
-        },
-      ],
-    }),
-    options.name ?? 'eastwest',
-  )
+  const { rbac = allow({ everyone: [uriPrincipal('prefix', 'spiffe://')] }) } = options
+  return {
+    name: 'terminate',
+    filterChainMatch: { transportProtocol: 'tls' },
+    filters: [
+      ...(Array.isArray(rbac) ? rbac : [rbac]),
+      filterOf(SniClusterSchema, create(SniClusterSchema)),
+      tcpProxy(options),
+    ],
+    transportSocket: { name: 'tls', configType: typed(DownstreamTlsContextSchema, tls) },
+    transportSocketConnectTimeout: seconds(options.handshakeTimeoutS ?? 5),
+  }
 }
 
 export interface SidecarListenerOptions extends TcpProxyOptions {

@@ -93,14 +93,14 @@ t.test('the listener terminates mutual TLS and admits only who may reach this ne
     alpn: ['h2', 'http/1.1', 'istio'],
   })
   const [rbac] = chain?.rbac ?? []
-  t.equal(rbac?.action, 'ALLOW')
+  t.equal(rbac?.rules?.action, 'ALLOW')
   t.strictSame(
-    rbac?.policies.map(({ name }) => name.split(':')[0]),
+    rbac?.rules?.policies.map(({ name }) => name.split(':')[0]),
     ['cluster-1', 'cluster-2'],
     'not cluster-3, which no rule lets in',
   )
   t.match(
-    rbac?.policies[1]?.name,
+    rbac?.rules?.policies[1]?.name,
     /OrganizationSetting\/acme\/default .*networkReachability\["cluster-2-network"\]/,
   )
 })
@@ -123,7 +123,7 @@ t.test('an Envoy connects upstream only after the handshake', async (t) => {
 t.test('a policy asks for its trust domain and excludes every other federated one', async (t) => {
   const accepted = acceptListener(resource(build(story), TYPE.listener, 'eastwest'))
   if (!accepted.ok) throw new Error(JSON.stringify(accepted.error))
-  const principal = accepted.value.chains[0]?.rbac[0]?.policies[1]?.principals[0]
+  const principal = accepted.value.chains[0]?.rbac[0]?.rules?.policies[1]?.principals[0]
   const id = (cluster: string) => ({
     kind: 'id',
     match: { kind: 'prefix', value: `spiffe://${cluster}.local/` },
