@@ -7,6 +7,21 @@ export interface Sample {
   readonly labels?: Readonly<Record<string, string>>
 }
 
+/** One distribution. `counts[i]` is how many values were at most `bounds[i]` and over the bound before; the last has no bound. */
+export interface HistogramSample {
+  readonly bounds: readonly number[]
+  readonly counts: readonly number[]
+  readonly sum: number
+  readonly labels?: Readonly<Record<string, string>>
+}
+
+export interface HistogramOptions {
+  /** Full name, e.g. `isthmus_handshake_seconds`. */
+  readonly name: string
+  readonly help: string
+  readonly collect: () => readonly HistogramSample[]
+}
+
 export interface MetricOptions {
   /** Full name, e.g. `isthmus_connections_total`; part of the product's surface. */
   readonly name: string
@@ -47,6 +62,25 @@ export class Metrics {
     this.#register(counter, options, (sample) => counter.inc({ ...sample.labels }, sample.value))
   }
 
+  /** Counted elsewhere, in plain integers; the text is made here. */
+  histogram({ name, help, collect }: HistogramOptions): void {
+    // What prom-client asks of a metric when it writes the text; its own Histogram can only observe.
+    const metric = {
+      name,
+      help,
+      type: 'histogram',
+      aggregator: 'sum',
+      reset() {},
+      get: async () => ({
+        name,
+        help,
+        type: 'histogram',
+        values: collect().flatMap((one) => rows(name, one)),
+      }),
+    }
+    this.#registry.registerMetric(metric as unknown as Gauge)
+  }
+
   /** The Prometheus text format. */
   async text(): Promise<string> {
     await this.#refresh()
@@ -68,4 +102,23 @@ export class Metrics {
     })
     this.#registry.registerMetric(metric as Gauge)
   }
+}
+
+interface HistogramRow {
+  readonly metricName: string
+  readonly labels: Record<string, string | number>
+  readonly value: number
+}
+
+function rows(name: string, { bounds, counts, sum, labels = {} }: HistogramSample): HistogramRow[] {
+  let below = 0
+  const buckets = [...bounds, '+Inf'].map((le, index): HistogramRow => {
+    below += counts[index] ?? 0
+    return { metricName: `${name}_bucket`, labels: { ...labels, le }, value: below }
+  })
+  return [
+    ...buckets,
+    { metricName: `${name}_sum`, labels: { ...labels }, value: sum },
+    { metricName: `${name}_count`, labels: { ...labels }, value: below },
+  ]
 }

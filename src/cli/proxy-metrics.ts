@@ -1,120 +1,66 @@
 import { Metrics, type Sample } from '../admin/metrics.ts'
 import type { Supervisor } from '../proxy/process/supervisor.ts'
-import type { WorkerStatus } from '../proxy/process/worker.ts'
+import type { WorkerStats } from '../proxy/process/worker-stats.ts'
+import { certificatesInForce } from './certificates-in-force.ts'
+import { addTraffic, summed, type Workers } from './traffic-metrics.ts'
 
 /** The metrics of a gateway or sidecar. Their names are part of what the product promises. */
 export function proxyMetrics(supervisor: Supervisor): Metrics {
-  let worker: WorkerStatus | undefined
+  let answered: readonly WorkerStats[] = []
   const metrics = new Metrics({
     refresh: async () => {
-      const asked = await supervisor.worker()
-      worker = asked.ok ? asked.value : undefined
+      answered = await supervisor.stats()
     },
   })
-  const ofWorker = (samples: (status: WorkerStatus) => readonly Sample[]) => () =>
-    worker === undefined ? [] : samples(worker)
-  addTraffic(metrics, ofWorker)
-  addRevocation(metrics, ofWorker)
+  const workers = () => answered
+  addTraffic(metrics, workers)
+  addWorkers(metrics, workers)
   addControl(metrics, supervisor)
-  metrics.gauge({
-    name: 'isthmus_worker_up',
-    help: 'Whether the worker answers.',
-    collect: () => [{ value: worker === undefined ? 0 : 1 }],
-  })
-  metrics.counter({
-    name: 'isthmus_worker_starts_total',
-    help: 'How many workers there have been.',
-    collect: ofWorker(({ generation }) => [{ value: generation }]),
-  })
+  addCertificates(metrics, supervisor)
+  addRevocation(metrics, supervisor)
   return metrics
 }
 
-type OfWorker = (samples: (status: WorkerStatus) => readonly Sample[]) => () => readonly Sample[]
-
-function addTraffic(metrics: Metrics, ofWorker: OfWorker): void {
-  metrics.counter({
-    name: 'isthmus_connections_total',
-    help: 'Ended connections by the flag of the access log; "-" ended well.',
-    labels: ['flag'],
-    collect: ofWorker(({ engine }) =>
-      Object.entries(engine.counters.byFlag).map(([flag, value]) => ({ labels: { flag }, value })),
-    ),
+function addWorkers(metrics: Metrics, workers: Workers): void {
+  metrics.gauge({
+    name: 'isthmus_worker_up',
+    help: 'How many workers answer.',
+    collect: () => [{ value: workers().length }],
   })
   metrics.counter({
-    name: 'isthmus_connections_accepted_total',
-    help: 'Accepted connections.',
-    collect: ofWorker(({ engine }) => [{ value: engine.counters.accepted }]),
-  })
-  metrics.gauge({
-    name: 'isthmus_connections',
-    help: 'Connections now, by phase.',
-    labels: ['phase'],
-    collect: ofWorker(({ engine }) => [
-      { labels: { phase: 'open' }, value: engine.connections.open },
-      { labels: { phase: 'opening' }, value: engine.connections.opening },
-    ]),
-  })
-  metrics.counter({
-    name: 'isthmus_bytes_total',
-    help: 'Payload bytes of ended connections; "in" is from downstream to upstream.',
-    labels: ['direction'],
-    collect: ofWorker(({ engine }) => [
-      { labels: { direction: 'in' }, value: engine.counters.bytesIn },
-      { labels: { direction: 'out' }, value: engine.counters.bytesOut },
-    ]),
-  })
-  metrics.gauge({
-    name: 'isthmus_upstream_endpoints',
-    help: 'Endpoints of each upstream.',
-    labels: ['upstream', 'healthy'],
-    collect: ofWorker(({ engine }) =>
-      engine.upstreams.flatMap(({ name, endpoints }) => {
-        const healthy = endpoints.filter((endpoint) => endpoint.healthy).length
-        return [
-          { labels: { upstream: name, healthy: 'true' }, value: healthy },
-          { labels: { upstream: name, healthy: 'false' }, value: endpoints.length - healthy },
-        ]
-      }),
-    ),
-  })
-  metrics.gauge({
-    name: 'isthmus_listeners',
-    help: 'Listeners by phase.',
-    labels: ['phase'],
-    collect: ofWorker(({ engine }) => {
-      const phases = Map.groupBy(engine.listeners, ({ phase }) => phase)
-      return [...phases].map(([phase, { length }]) => ({ labels: { phase }, value: length }))
-    }),
-  })
-}
-
-/** By CA: a few, and they come from our own configuration. */
-function addRevocation(metrics: Metrics, ofWorker: OfWorker): void {
-  const crls = (status: WorkerStatus) => {
-    const all = status.engine.secrets.flatMap((secret) => secret.crls)
-    return [...new Map(all.map((crl) => [`${crl.trustDomain} ${crl.issuer}`, crl])).values()]
-  }
-  metrics.gauge({
-    name: 'isthmus_crl_expiry_seconds',
-    help: 'Seconds until the CRL of a CA ends; negative = it has.',
-    labels: ['trust_domain', 'issuer'],
-    collect: ofWorker((status) =>
-      crls(status).map(({ trustDomain, issuer, nextUpdate }) => ({
-        labels: { trust_domain: trustDomain, issuer },
-        value: (Date.parse(nextUpdate) - Date.now()) / 1_000,
+    name: 'isthmus_worker_starts_total',
+    help: 'How many workers there have been, by slot.',
+    labels: ['slot'],
+    // By slot, older ones of a slot first.
+    collect: () =>
+      [...Map.groupBy(workers(), ({ slot }) => slot)].map(([slot, all]) => ({
+        labels: { slot: String(slot) },
+        value: all.at(-1)?.generation ?? 0,
       })),
-    ),
   })
   metrics.gauge({
-    name: 'isthmus_crl_revoked_certificates',
-    help: 'How many certificates the CRL of a CA revokes.',
-    labels: ['trust_domain', 'issuer'],
-    collect: ofWorker((status) =>
-      crls(status).map(({ trustDomain, issuer, revoked }) => ({
-        labels: { trust_domain: trustDomain, issuer },
-        value: revoked,
-      })),
-    ),
+    name: 'isthmus_draining',
+    help: 'How many workers drain.',
+    collect: () => [{ value: workers().filter(({ draining }) => draining).length }],
+  })
+  metrics.gauge({
+    name: 'isthmus_worker_loop_delay_seconds',
+    help: 'How late the event loop of the slowest worker was since the last scrape.',
+    labels: ['quantile'],
+    collect: () => {
+      const worst = (pick: (delay: WorkerStats['loopDelay']) => number) =>
+        Math.max(0, ...workers().map(({ loopDelay }) => pick(loopDelay))) / 1_000
+      return [
+        { labels: { quantile: '0.5' }, value: worst(({ p50Ms }) => p50Ms) },
+        { labels: { quantile: '0.99' }, value: worst(({ p99Ms }) => p99Ms) },
+        { labels: { quantile: '1' }, value: worst(({ maxMs }) => maxMs) },
+      ]
+    },
+  })
+  metrics.counter({
+    name: 'isthmus_log_lines_dropped_total',
+    help: 'Log lines that nobody read in time.',
+    collect: () => summed(workers(), ({ logLinesDropped }) => [{ value: logLinesDropped }]),
   })
 }
 
@@ -127,13 +73,35 @@ function addControl(metrics: Metrics, supervisor: Supervisor): void {
   metrics.gauge({
     name: 'isthmus_xds_last_update_timestamp_seconds',
     help: 'When discovery last sent something; 0 = never.',
-    collect: () => [{ value: Date.parse(supervisor.status().discovery.lastUpdate || '1970-01-01') / 1_000 }],
+    collect: () => [{ value: secondsOf(supervisor.status().discovery.lastUpdate) }],
   })
   metrics.counter({
     name: 'isthmus_xds_nacks_total',
-    help: 'Updates of discovery of which a part was refused.',
-    collect: () => [{ value: supervisor.status().nacks }],
+    help: 'Updates of discovery of which a part was refused, by type.',
+    labels: ['type'],
+    collect: () =>
+      Object.entries(supervisor.status().nacksByType).map(([type, value]) => ({ labels: { type }, value })),
   })
+  metrics.gauge({
+    name: 'isthmus_xds_refused_resources',
+    help: 'Resources whose last version is refused now.',
+    collect: () => [{ value: supervisor.status().refused.length }],
+  })
+  metrics.gauge({
+    name: 'isthmus_xds_resources',
+    help: 'Resources that are held, by type.',
+    labels: ['type'],
+    collect: () =>
+      Object.entries(supervisor.status().resources).map(([type, value]) => ({ labels: { type }, value })),
+  })
+  metrics.gauge({
+    name: 'isthmus_snapshot_saved_timestamp_seconds',
+    help: 'When the last good configuration on disk was written or confirmed; 0 = never.',
+    collect: () => [{ value: secondsOf(supervisor.status().snapshotSaved) }],
+  })
+}
+
+function addCertificates(metrics: Metrics, supervisor: Supervisor): void {
   metrics.gauge({
     name: 'isthmus_certificate_expiry_seconds',
     help: 'Seconds until our certificate ends; negative = it has.',
@@ -142,4 +110,51 @@ function addControl(metrics: Metrics, supervisor: Supervisor): void {
       return identity === undefined ? [] : [{ value: (identity.credential.notAfterMs - Date.now()) / 1_000 }]
     },
   })
+  metrics.gauge({
+    name: 'isthmus_certificate_not_after_timestamp_seconds',
+    help: 'When the first certificate ends: of our leaf, of the chain above it, of the CAs of each trust domain.',
+    labels: ['use', 'secret', 'trust_domain'],
+    collect: () =>
+      certificatesInForce(supervisor.resources()).flatMap(({ use, secret, trustDomain, certificates }) => {
+        const ends = certificates.map(({ validToDate }) => validToDate.getTime() / 1_000)
+        const sample = (what: string, times: readonly number[]): Sample[] =>
+          times.length === 0
+            ? []
+            : [{ labels: { use: what, secret, trust_domain: trustDomain }, value: Math.min(...times) }]
+        if (use === 'trust') return sample('trust', ends)
+        return [...sample('leaf', ends.slice(0, 1)), ...sample('intermediate', ends.slice(1))]
+      }),
+  })
+}
+
+/** By CA: a few, and they come from our own configuration. */
+function addRevocation(metrics: Metrics, supervisor: Supervisor): void {
+  const crls = () => {
+    const all = certificatesInForce(supervisor.resources()).flatMap((one) => one.crls)
+    return [...new Map(all.map((crl) => [`${crl.trustDomain} ${crl.issuer}`, crl])).values()]
+  }
+  metrics.gauge({
+    name: 'isthmus_crl_expiry_seconds',
+    help: 'Seconds until the CRL of a CA ends; negative = it has.',
+    labels: ['trust_domain', 'issuer'],
+    collect: () =>
+      crls().map(({ trustDomain, issuer, nextUpdate }) => ({
+        labels: { trust_domain: trustDomain, issuer },
+        value: (Date.parse(nextUpdate) - Date.now()) / 1_000,
+      })),
+  })
+  metrics.gauge({
+    name: 'isthmus_crl_revoked_certificates',
+    help: 'How many certificates the CRL of a CA revokes.',
+    labels: ['trust_domain', 'issuer'],
+    collect: () =>
+      crls().map(({ trustDomain, issuer, revoked }) => ({
+        labels: { trust_domain: trustDomain, issuer },
+        value: revoked,
+      })),
+  })
+}
+
+function secondsOf(time: string): number {
+  return time === '' ? 0 : Date.parse(time) / 1_000
 }

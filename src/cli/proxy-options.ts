@@ -5,6 +5,7 @@ import { networkInterfaces } from 'node:os'
 import { Command, Option } from 'commander'
 import { REVOCATION_MODES, type RevocationMode } from '../identity/revocation.ts'
 import { fail, ok, type Result } from '../lib/result.ts'
+import { ACCESS_LOG_FORMATS, type AccessLogFormat } from '../proxy/access-log-format.ts'
 import { type Authority, parseAuthority } from '../proxy/names/authority.ts'
 import { parseResolvConf } from '../proxy/names/resolv-conf.ts'
 import { parseBindRange } from '../resources/bind-address.ts'
@@ -47,6 +48,11 @@ const FLAGS: readonly Flag[] = [
   { flag: 'health', about: 'IP:PORT of /livez and /readyz', fallback: '0.0.0.0:15021' },
   { flag: 'metrics', about: 'IP:PORT of /metrics', fallback: '0.0.0.0:15020' },
   { flag: 'drain', about: 'how long connections may take to finish at the end', fallback: '45s' },
+  {
+    flag: 'access-log',
+    about: 'json, text or off: one line on standard output for each connection, when it has ended',
+    fallback: 'json',
+  },
   { flag: 'log-level', about: 'debug, info, warn, error', fallback: 'info' },
   { flag: 'dns', about: 'IP:PORT of the DNS server, or off', fallback: '127.0.0.1:15053', only: 'sidecar' },
   {
@@ -74,6 +80,7 @@ export interface ProxyConfig {
   readonly metrics: Authority
   readonly drainMs: number
   readonly logLevel: string
+  readonly accessLog: AccessLogFormat
   /** Of a sidecar. */
   readonly names:
     | {
@@ -148,6 +155,7 @@ function readConfig(kind: ProxyKind, reader: FlagReader): ProxyConfig {
     metrics: reader.read('metrics', parseAuthority),
     drainMs: reader.read('drain', parseDuration),
     logLevel: reader.read('log-level', readLevel),
+    accessLog: reader.read('access-log', readAccessLog),
     names: kind === 'sidecar' ? readNames(reader) : undefined,
   }
 }
@@ -214,6 +222,13 @@ function readLevel(text: string): Result<string, string> {
 function readRevocation(text: string): Result<RevocationMode, string> {
   const mode = REVOCATION_MODES.find((one) => one === text)
   return mode === undefined ? fail(`expected ${REVOCATION_MODES.join(' or ')}, found "${text}"`) : ok(mode)
+}
+
+function readAccessLog(text: string): Result<AccessLogFormat, string> {
+  const format = ACCESS_LOG_FORMATS.find((one) => one === text)
+  return format === undefined
+    ? fail(`there is no format "${text}"; there are ${ACCESS_LOG_FORMATS.join(', ')}`)
+    : ok(format)
 }
 
 function readUpstreams(text: string): Result<Authority[] | undefined, string> {

@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { createLogger } from '../lib/log.ts'
+import { createUnhurriedLogger } from '../lib/log.ts'
 import { prepareRunDirectory } from '../proxy/process/run-directory.ts'
 import { Supervisor } from '../proxy/process/supervisor.ts'
 import { ProxyAdmin } from './proxy-admin.ts'
@@ -14,7 +14,12 @@ export function command(): Command {
 async function supervise(config: ProxyConfig): Promise<void> {
   // Sockets and files are ours alone from the first moment.
   process.umask(0o077)
-  const logger = createLogger({ name: 'supervisor', level: config.logLevel, cluster: config.cluster })
+  // A log that nobody reads must not keep health, admin and discovery waiting either.
+  const { logger } = createUnhurriedLogger({
+    name: 'supervisor',
+    level: config.logLevel,
+    cluster: config.cluster,
+  })
   const folder = prepareRunDirectory(config.runDirectory)
   if (!folder.ok) {
     logger.error(`--run-dir: ${folder.error}`)

@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
-import { createLogger } from '../lib/log.ts'
+import { createUnhurriedLogger } from '../lib/log.ts'
+import { accessLogFormatter } from '../proxy/access-log-format.ts'
 import { Worker } from '../proxy/process/worker.ts'
 import { proxyChildCommand } from './proxy-child.ts'
 import type { ProxyConfig } from './proxy-options.ts'
@@ -10,12 +11,19 @@ export function command(): Command {
 }
 
 async function work(config: ProxyConfig): Promise<void> {
-  const logger = createLogger({ name: config.kind, level: config.logLevel, cluster: config.cluster })
+  // Nobody who reads our log slowly, or not at all, may stop traffic.
+  const { kind: name, logLevel: level, cluster } = config
+  const { logger, sink } = createUnhurriedLogger({ name, level, cluster })
+  const format = accessLogFormatter(config.accessLog, { name, cluster })
   const worker = new Worker({
     name: config.kind,
     runDirectory: config.runDirectory,
     logger,
     revocation: config.revocation,
+    logLinesDropped: () => sink.dropped,
+    accessLog: (entry) => {
+      if (format !== undefined) sink.writeSoon(format(entry, Date.now()))
+    },
     ...(config.names !== undefined && { nameServers: config.names }),
   })
   // Before the first listener there is nothing else that would keep the process alive.

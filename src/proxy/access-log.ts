@@ -46,6 +46,8 @@ export interface AccessLogEntry {
   readonly remoteAddress: string
   /** The verified SPIFFE id of the caller. */
   readonly peerId: string
+  /** The trust domain of that id. */
+  readonly peerTrustDomain: string
   /** Whether the gateway knows who called; `unverified` where the connection is passed through to a workload that finds out. */
   readonly caller: 'verified' | 'unverified' | ''
   readonly alpn: string

@@ -3,6 +3,7 @@ import type { Logger } from '../lib/log.ts'
 import type { AccessLogEntry, Ending, ResponseFlag } from './access-log.ts'
 import { Connection, type ConnectionInit, type ConnectionState } from './connection.ts'
 import type { ShadowVerdict } from './rbac.ts'
+import { TrafficRecorder, type TrafficStats } from './traffic-stats.ts'
 
 export interface Counters {
   readonly accepted: number
@@ -22,6 +23,8 @@ export interface ConnectionTableOptions {
   readonly logger: Logger
   readonly capacity: number
   readonly accessLog: (entry: AccessLogEntry) => void
+  /** Whether an upstream has this name: only such names are counted by. */
+  readonly isUpstream: (name: string) => boolean
 }
 
 /** All connections of one engine, and what became of those that ended. */
@@ -30,6 +33,7 @@ export class ConnectionTable {
   readonly #connections = new Set<Connection>()
   readonly #whenEmpty = new Set<() => void>()
   readonly #byFlag: Partial<Record<ResponseFlag, number>> = {}
+  readonly #traffic = new TrafficRecorder()
   #accepted = 0
   #ended = 0
   #shadowAllowed = 0
@@ -55,6 +59,22 @@ export class ConnectionTable {
       shadowDenied: this.#shadowDenied,
       bytesIn,
       bytesOut,
+    }
+  }
+
+  /** What a scrape needs; costs a look at each open connection. */
+  stats(): TrafficStats {
+    let open = 0
+    for (const { state } of this.#connections) if (state.phase === 'open') open += 1
+    const opening = this.#connections.size - open
+    return {
+      accepted: this.#accepted,
+      ended: this.#ended,
+      open,
+      opening,
+      shadowAllowed: this.#shadowAllowed,
+      shadowDenied: this.#shadowDenied,
+      ...this.#traffic.take(this.#connections),
     }
   }
 
@@ -131,6 +151,8 @@ export class ConnectionTable {
     this.#byFlag[entry.flag] = (this.#byFlag[entry.flag] ?? 0) + 1
     this.#bytesIn += entry.bytesIn
     this.#bytesOut += entry.bytesOut
+    const { isUpstream } = this.#options
+    this.#traffic.ended(entry, connection.listenerNamesService || isUpstream(entry.upstream || entry.sni))
     try {
       this.#options.accessLog(entry)
     } catch (error) {

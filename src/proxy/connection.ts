@@ -6,7 +6,7 @@ import type { AccessLogEntry, Ending } from './access-log.ts'
 import { lingeringClose } from './linger.ts'
 import { type Pump, type PumpEnd, reset } from './pump.ts'
 import type { Caller } from './rbac.ts'
-import { parseUpstreamName } from './upstream-name.ts'
+import { type NamedService, parseUpstreamName } from './upstream-name.ts'
 
 /** Where a connection is in its life. It only moves downwards, and ends once. */
 export type ConnectionState =
@@ -174,20 +174,30 @@ export class Connection {
     this.#init.onEnd(this, this.#entry(ending, before))
   }
 
-  #entry({ flag, reason }: Ending, before: ConnectionState): AccessLogEntry {
-    const { listener, service, remoteAddress } = this.#init
+  /** Whether its listener is the front door of one service, whatever a client asks for. */
+  get listenerNamesService(): boolean {
+    return this.#init.service.host !== ''
+  }
+
+  /** Its service, as far as the listener or the server name tells. */
+  service(): NamedService {
+    const { service } = this.#init
     const named = parseUpstreamName(this.#facts.upstream || this.#facts.sni)
+    return { host: service.host || named.host, port: service.port || named.port, subset: named.subset }
+  }
+
+  #entry({ flag, reason }: Ending, before: ConnectionState): AccessLogEntry {
+    const { listener, remoteAddress } = this.#init
     const pump = before.phase === 'open' ? before.pump : undefined
     return {
       time: new Date(this.startedMs).toISOString(),
       listener,
       upstream: this.#facts.upstream,
-      host: service.host || named.host,
-      port: service.port || named.port,
-      subset: named.subset,
+      ...this.service(),
       sni: this.#facts.sni,
       remoteAddress,
       peerId: this.peer?.proof?.svid.id.uri ?? '',
+      peerTrustDomain: this.peer?.proof?.svid.id.trustDomain ?? '',
       caller: this.peer === undefined ? '' : this.peer.proof === undefined ? 'unverified' : 'verified',
       alpn: this.#facts.alpn,
       tlsVersion: this.#facts.tlsVersion,

@@ -1,4 +1,3 @@
-import { type CrlStatus, crlStatus } from '../identity/attach-crls.ts'
 import type { RevocationMode } from '../identity/revocation.ts'
 import { SvidVerifier } from '../identity/verify-svid.ts'
 import { type Clock, systemClock } from '../lib/clock.ts'
@@ -13,15 +12,24 @@ import { acceptUpstream } from '../resources/accept-upstream.ts'
 import { TYPE, type XdsResource } from '../xds/types.ts'
 import type { AccessLogEntry, Ending } from './access-log.ts'
 import { HandshakeAdmission } from './admission.ts'
-import { ConnectionTable, type Counters } from './connection-table.ts'
+import { ConnectionTable } from './connection-table.ts'
 import { DEFAULT_LIMITS, type ProxyContext, type ProxyLimits } from './context.ts'
 import { Dialer } from './dial.ts'
-import { type Downstream, Listener, type ListenerStatus, type Session } from './listener.ts'
+import {
+  byName,
+  countPhases,
+  type DrainReport,
+  type EngineStatus,
+  type SecretStatus,
+  secretStatus,
+} from './engine-status.ts'
+import { type Downstream, Listener, type Session } from './listener.ts'
 import { type Resolve, systemResolve } from './resolver.ts'
 import { SecretStore } from './secrets.ts'
-import { Upstream, type UpstreamStatus } from './upstream.ts'
+import type { TrafficStats } from './traffic-stats.ts'
+import { Upstream, type UpstreamHealth } from './upstream.ts'
 
-export type { Downstream, Session }
+export type { Downstream, DrainReport, EngineStatus, SecretStatus, Session, UpstreamHealth }
 
 export interface EngineOptions {
   /** Shown in the status: `gateway`, `sidecar`. */
@@ -37,36 +45,6 @@ export interface EngineOptions {
   readonly random?: () => number
   /** What a missing or expired CRL means. Default `soft-fail`. */
   readonly revocation?: RevocationMode | undefined
-}
-
-export interface SecretStatus {
-  readonly name: string
-  readonly kind: 'credential' | 'trust'
-  readonly version: string
-  /** SPIFFE id of a credential, trust domains of a validation context. */
-  readonly detail: string
-  /** ISO 8601; empty for trust. */
-  readonly notAfter: string
-  /** Of trust: the CRLs in force. */
-  readonly crls: readonly CrlStatus[]
-}
-
-export interface EngineStatus {
-  readonly name: string
-  readonly listeners: readonly ListenerStatus[]
-  readonly upstreams: readonly UpstreamStatus[]
-  readonly secrets: readonly SecretStatus[]
-  readonly connections: { readonly open: number; readonly opening: number }
-  readonly counters: Counters
-  /** What is refused or cannot be put in force now. */
-  readonly problems: readonly Problem[]
-}
-
-export interface DrainReport {
-  /** Connections that ended by themselves while draining. */
-  readonly finished: number
-  /** Connections cut at the deadline, by upstream. */
-  readonly cut: Readonly<Record<string, number>>
 }
 
 /** The upstream that never exists: what `tcp_proxy` behind `sni_cluster` names. */
@@ -111,6 +89,7 @@ export class Engine {
       logger,
       capacity: limits.connections,
       accessLog: options.accessLog,
+      isUpstream: (name) => this.#upstreams.has(name),
     })
     const isOwnListener = (host: string, port: number) => this.#listenerAt(host, port) !== undefined
     this.#dialer = new Dialer({ clock, secrets: this.#secrets, verifier, isOwnListener })
@@ -180,35 +159,30 @@ export class Engine {
   status(): EngineStatus {
     const connections = [...this.#table.connections]
     const open = connections.filter(({ state }) => state.phase === 'open').length
-    const byName = (a: { readonly name: string }, b: { readonly name: string }) => (a.name < b.name ? -1 : 1)
     return {
       name: this.#name,
       listeners: [...this.#listeners.values()].map((listener) => listener.status()).sort(byName),
       upstreams: [...this.#upstreams.values()].map((upstream) => upstream.status()).sort(byName),
-      secrets: this.#secrets.list().map((secret): SecretStatus => {
-        const { name, kind, version } = secret
-        return secret.kind === 'credential'
-          ? {
-              name,
-              kind,
-              version,
-              detail: secret.credential.id.uri,
-              notAfter: new Date(secret.credential.notAfterMs).toISOString(),
-              crls: [],
-            }
-          : {
-              name,
-              kind,
-              version,
-              detail: secret.bundles.trustDomains.join(' '),
-              notAfter: '',
-              crls: crlStatus(secret.bundles, this.#context.clock.now()),
-            }
-      }),
+      secrets: this.#secrets.list().map((secret) => secretStatus(secret, this.#context.clock.now())),
       connections: { open, opening: connections.length - open },
       counters: this.#table.counters,
       problems: [...this.#refused.values(), ...this.#bindProblems()],
     }
+  }
+
+  /** The counters alone: cheap, however many upstreams there are. */
+  stats(): TrafficStats {
+    return this.#table.stats()
+  }
+
+  /** Sorted by name. */
+  upstreamHealth(): UpstreamHealth[] {
+    return [...this.#upstreams.values()].map((upstream) => upstream.health()).sort(byName)
+  }
+
+  /** How many listeners are in each phase. */
+  listenerPhases(): Record<string, number> {
+    return countPhases(this.#listeners.values())
   }
 
   /** Stops accepting; resolves when the last connection has ended, or cuts what is left at the deadline. */

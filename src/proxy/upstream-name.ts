@@ -14,8 +14,10 @@ const UNNAMED: NamedService = { host: '', port: 0, subset: '' }
 export function parseUpstreamName(name: string): NamedService {
   const separator = name.startsWith('outbound|') ? '|' : name.startsWith('outbound_.') ? '_.' : undefined
   if (separator === undefined) return UNNAMED
-  const [, port = '', subset = '', ...host] = name.split(separator)
-  if (separator === '|') return { host: host.join('|'), port: Number(port) || 0, subset }
+  const [, number = '', subset = '', ...host] = name.split(separator)
+  // A client may ask for port 1e999 too.
+  const port = /^\d{1,5}$/.test(number) ? Number(number) : 0
+  if (separator === '|') return { host: host.join('|'), port, subset }
   // `outbound_.9080_._.host`: between `_.` and `_.` there is nothing, so an empty subset leaves one `_.` of its own.
-  return { host: host.join('_.'), port: Number(port) || 0, subset }
+  return { host: host.join('_.'), port, subset }
 }

@@ -29,6 +29,15 @@ export interface EndpointStatus {
   readonly failures: number
 }
 
+export interface UpstreamHealth {
+  readonly name: string
+  /** Endpoints that may be chosen, and the others. */
+  readonly healthy: number
+  readonly unhealthy: number
+  /** Connections open and being opened. */
+  readonly active: number
+}
+
 export interface UpstreamStatus {
   readonly name: string
   readonly type: UpstreamConfig['type']
@@ -147,6 +156,18 @@ export class Upstream {
     const { type, version, policy } = this.#config
     const detail = endpoints.some(({ healthy }) => healthy) ? '' : this.whyNone()
     return { name: this.name, type, version, policy, endpoints, detail }
+  }
+
+  /** The same in three numbers. */
+  health(): UpstreamHealth {
+    let [healthy, unhealthy, active] = [0, 0, 0]
+    for (const { endpoints } of this.#localities)
+      for (const endpoint of endpoints) {
+        if (endpoint.available) healthy += 1
+        else unhealthy += 1
+        active += endpoint.active
+      }
+    return { name: this.name, healthy, unhealthy, active }
   }
 
   close(): void {

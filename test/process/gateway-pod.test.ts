@@ -6,6 +6,8 @@ import { gatewayListener, SNI, upstream } from '../proxy/support.ts'
 import { echoes, World } from './gateway-world.ts'
 import { eventually, getJson } from './pod.ts'
 
+const SERVICE = 'service="productpage.bookinfo.svc.cluster.local:9080",peer_trust_domain="cluster-1.example"'
+
 t.test('a gateway comes up, serves, and says what it does', async (t) => {
   const world = await World.create(t)
   const pod = world.start(t)
@@ -48,10 +50,18 @@ t.test('a gateway comes up, serves, and says what it does', async (t) => {
     host: 'productpage.bookinfo.svc.cluster.local',
   })
   const text = await (await fetch(`${metrics}/metrics`)).text()
-  t.match(text, 'isthmus_connections_total{flag="-"} 1\n')
-  t.match(text, 'isthmus_bytes_total{direction="in"} 5\n')
+  t.match(text, `isthmus_connections_total{${SERVICE},flag="-"} 1\n`)
+  t.match(text, `isthmus_bytes_total{${SERVICE},direction="in"} 5\n`)
   t.match(text, `isthmus_upstream_endpoints{upstream="${SNI}",healthy="true"} 1\n`)
   t.match(text, 'isthmus_xds_connected 1\n')
+  t.match(text, 'isthmus_handshake_seconds_bucket{le="+Inf"} 1\n')
+  t.match(text, 'isthmus_upstream_connect_seconds_count 1\n')
+  t.match(text, /isthmus_worker_loop_delay_seconds\{quantile="0.99"\} \d/)
+  for (const use of ['leaf', 'trust'])
+    t.match(
+      text,
+      new RegExp(`isthmus_certificate_not_after_timestamp_seconds\\{use="${use}",.*"cluster-1.example"`),
+    )
   t.match(text, /isthmus_certificate_expiry_seconds 8\d{4}/)
   t.equal((await fetch(`${admin}/drain`)).status, 405)
 })
@@ -129,7 +139,7 @@ t.test('a resource that is refused is named; the others and its last good form s
   const admin = await pod.url('admin')
   t.match(await getJson(`${admin}/status`), { body: { nacks: 1, refused: [/productpage/] } })
   const [metrics] = [await (await fetch(`${await pod.url('metrics')}/metrics`)).text()]
-  t.match(metrics, 'isthmus_xds_nacks_total 1\n')
+  t.match(metrics, 'isthmus_xds_nacks_total{type="Cluster"} 1\n')
   t.equal(await echoes(await world.connect(), 'served all the same'), 'served all the same')
   type Clusters = { body: unknown[] }
   await eventually(

@@ -45,6 +45,11 @@ export class World {
   }
 
   start(scope: Scope, ...more: string[]): Pod {
+    return new Pod(scope, this.args(...more))
+  }
+
+  /** The command line of its gateway. */
+  args(...more: string[]): string[] {
     const who = ['--cluster', 'cluster-1', '--name', 'gateway', '--namespace', 'bookinfo']
     const where = [
       '--discovery',
@@ -54,15 +59,7 @@ export class World {
       '--run-dir',
       this.runDirectory,
     ]
-    return new Pod(scope, [
-      'gateway',
-      ...who,
-      ...where,
-      '--bind',
-      `127.0.0.1:${this.port}`,
-      ...EPHEMERAL,
-      ...more,
-    ])
+    return ['gateway', ...who, ...where, '--bind', `127.0.0.1:${this.port}`, ...EPHEMERAL, ...more]
   }
 
   /** A client that has been let in. */

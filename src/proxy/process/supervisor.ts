@@ -18,6 +18,7 @@ import { ResourceSet, shortName } from './resource-set.ts'
 import { socketPaths } from './run-directory.ts'
 import { SnapshotFile } from './snapshot-file.ts'
 import type { WorkerStatus } from './worker.ts'
+import type { WorkerStats } from './worker-stats.ts'
 import { Workers } from './workers.ts'
 
 /** Changes in quick succession are one write. */
@@ -53,6 +54,9 @@ export interface SupervisorStatus {
   readonly source: string
   readonly refused: readonly string[]
   readonly nacks: number
+  readonly nacksByType: Readonly<Record<string, number>>
+  /** When the configuration on disk was written or confirmed last, ISO 8601; empty = never. */
+  readonly snapshotSaved: string
 }
 
 /**
@@ -75,7 +79,8 @@ export class Supervisor {
   #source = ''
   #published = false
   #subscribed = -1
-  #nacks = 0
+  readonly #nacks: Record<string, number> = {}
+  #savedMs = 0
   #lastUpdateMs = 0
   #identifier = ''
   readonly #refused = new Map<string, Problem>()
@@ -138,12 +143,14 @@ export class Supervisor {
         sinceMs,
         lastError,
         identifier: this.#identifier,
-        lastUpdate: this.#lastUpdateMs === 0 ? '' : new Date(this.#lastUpdateMs).toISOString(),
+        lastUpdate: isoTime(this.#lastUpdateMs),
       },
       resources: this.#resources.counts(),
       source: this.#source,
       refused: [...this.#refused.values()].map(formatProblem),
-      nacks: this.#nacks,
+      nacks: Object.values(this.#nacks).reduce((sum, count) => sum + count, 0),
+      nacksByType: { ...this.#nacks },
+      snapshotSaved: isoTime(this.#savedMs),
     }
   }
 
@@ -156,6 +163,11 @@ export class Supervisor {
   async worker(): Promise<Result<WorkerStatus, string>> {
     const [first] = await this.workers()
     return first === undefined ? fail('the worker is not connected') : ok(first)
+  }
+
+  /** The counters of each worker; one that does not answer is left out. */
+  stats(): Promise<readonly WorkerStats[]> {
+    return this.#workers.stats()
   }
 
   /** Asks the workers to drain; resolves with the sum of their reports once all are done. */
@@ -199,6 +211,7 @@ export class Supervisor {
     const refused = this.#resources.restore(loaded.snapshot)
     for (const one of refused) this.#logger.warn({ problem: one }, `in the snapshot: ${formatProblem(one)}`)
     this.#source = loaded.file
+    this.#savedMs = loaded.savedAtMs
     const savedAt = new Date(loaded.savedAtMs).toISOString()
     this.#logger.info(
       { file: loaded.file, savedAt, ...this.#resources.counts() },
@@ -261,7 +274,8 @@ export class Supervisor {
       this.#refused.set(`${typeUrl} ${bad?.name ?? one.object}`, one)
       this.#logger.warn({ problem: one, type: shortName(typeUrl) }, `refused: ${formatProblem(one)}`)
     }
-    if (problems.length > 0) this.#nacks++
+    const type = shortName(typeUrl)
+    if (problems.length > 0) this.#nacks[type] = (this.#nacks[type] ?? 0) + 1
     this.#subscribe()
     this.#publish()
     this.#saveSoon()
@@ -302,6 +316,7 @@ export class Supervisor {
     if (this.#resources.missing().length > 0) return
     try {
       this.#snapshotFile.save(this.#resources.snapshot())
+      this.#savedMs = this.#clock.now()
     } catch (error) {
       this.#logger.warn({ err: error }, 'the snapshot could not be saved')
     }
@@ -313,6 +328,11 @@ export class Supervisor {
       this.#confirm()
     })
   }
+}
+
+/** ISO 8601; empty for 0. */
+function isoTime(ms: number): string {
+  return ms === 0 ? '' : new Date(ms).toISOString()
 }
 
 /** A snapshot belongs to a proxy, not to a pod: the address in the node id is left out. */

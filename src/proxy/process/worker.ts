@@ -14,6 +14,7 @@ import { NameServers, type NameServersOptions } from './name-servers.ts'
 import { ReferenceIndex } from './reference-index.ts'
 import { socketPaths } from './run-directory.ts'
 import { workerIdentity } from './worker-identity.ts'
+import { WorkerStatsReader } from './worker-stats.ts'
 
 export interface WorkerOptions {
   /** The gateway's or sidecar's name, for logs. */
@@ -22,6 +23,10 @@ export interface WorkerOptions {
   readonly logger: Logger
   /** What a missing or expired CRL means. Default `soft-fail`. */
   readonly revocation?: RevocationMode | undefined
+  /** One call for each connection, when it has ended. */
+  readonly accessLog: (entry: AccessLogEntry) => void
+  /** Log lines that nobody read in time; default none. */
+  readonly logLinesDropped?: () => number
   /** Present for a sidecar. */
   readonly nameServers?: Pick<NameServersOptions, 'addresses' | 'upstreams' | 'upstreamsGiven'>
   readonly clock?: Clock
@@ -44,6 +49,7 @@ export class Worker {
   readonly #logger: Logger
   readonly #clock: Clock
   readonly #engine: Engine
+  readonly #stats: WorkerStatsReader
   readonly #client: XdsClient
   readonly #control: ControlClient
   readonly #references = new ReferenceIndex()
@@ -61,8 +67,13 @@ export class Worker {
     const paths = socketPaths(options.runDirectory)
     this.#logger = logger
     this.#clock = clock
-    const { name, revocation } = options
-    this.#engine = new Engine({ name, logger, clock, accessLog: accessLogger(logger), revocation })
+    const { name, revocation, accessLog } = options
+    this.#engine = new Engine({ name, logger, clock, accessLog, revocation })
+    this.#stats = new WorkerStatsReader({
+      engine: this.#engine,
+      identity: this.#identity,
+      logLinesDropped: options.logLinesDropped ?? (() => 0),
+    })
     this.#client = new XdsClient({
       target: { path: paths.xds },
       node: () => ({
@@ -84,6 +95,7 @@ export class Worker {
       clock,
       handlers: {
         status: async () => this.status(),
+        stats: async () => this.#stats.read(this.#draining !== undefined),
         drain: (params) => this.drain((params as { deadlineMs: number }).deadlineMs),
         logging: async (params) => {
           logger.level = (params as { level: string }).level
@@ -210,9 +222,3 @@ export class Worker {
 const READY_CHECK_MS = 50
 
 const NOWHERE = { region: '', zone: '' }
-
-/** One line per connection, whatever the log level. */
-function accessLogger(logger: Logger): (entry: AccessLogEntry) => void {
-  const access = logger.child({}, { level: 'info' })
-  return ({ time, ...entry }) => access.info({ acceptedAt: time, ...entry }, 'access')
-}

@@ -3,6 +3,7 @@ import { fail, ok, type Result } from '../../lib/result.ts'
 import type { DrainReport } from '../engine.ts'
 import { type ControlledWorker, ControlServer } from './control.ts'
 import type { WorkerStatus } from './worker.ts'
+import type { WorkerStats } from './worker-stats.ts'
 
 const ANSWER_MS = 2_000
 /** What a drain may take beyond its deadline. */
@@ -39,6 +40,12 @@ export class Workers {
   async statuses(): Promise<readonly WorkerStatus[]> {
     const answers = await this.#ask('status', null, ANSWER_MS)
     return answers.flatMap(({ answer }) => (answer.ok ? [answer.value as WorkerStatus] : []))
+  }
+
+  /** The same for their counters. */
+  async stats(): Promise<readonly WorkerStats[]> {
+    const answers = await this.#ask('stats', null, ANSWER_MS)
+    return answers.flatMap(({ answer }) => (answer.ok ? [answer.value as WorkerStats] : []))
   }
 
   /**
