@@ -95,12 +95,17 @@ function compilePrincipal(rule: PrincipalRule, unknown: boolean): Test {
   }
 }
 
-/** Whether an address is in the range; undefined for what is no address. IPv4 in its IPv6 form is the same address. */
+/** Whether an address is in the range; undefined for what is no address. IPv4 in its IPv6 form (`::ffff:10.0.0.1`) is IPv4. */
 function compileRange({ address, prefixLength }: AddressRange): (ip: string) => boolean | undefined {
   const range = new BlockList()
-  range.addSubnet(address, prefixLength, isIPv4(address) ? 'ipv4' : 'ipv6')
-  return (ip) => {
-    if (isIPv4(ip)) return range.check(ip, 'ipv4')
-    return isIPv6(ip) ? range.check(ip, 'ipv6') : undefined
+  const family = isIPv4(address) ? 'ipv4' : 'ipv6'
+  range.addSubnet(address, prefixLength, family)
+  return (text) => {
+    const ip = text.startsWith(MAPPED) && isIPv4(text.slice(MAPPED.length)) ? text.slice(MAPPED.length) : text
+    // A BlockList alone would find every IPv4 address in ::/0.
+    if (isIPv4(ip)) return family === 'ipv4' && range.check(ip, family)
+    return isIPv6(ip) ? family === 'ipv6' && range.check(ip, family) : undefined
   }
 }
+
+const MAPPED = '::ffff:'

@@ -68,6 +68,12 @@ t.test('source addresses', async (t) => {
   t.ok(allowed([filter('ALLOW', [ANY], [range])]))
   t.notOk(allowed([filter('ALLOW', [ANY], [range])], { remoteIp: '10.2.0.1' }))
   t.notOk(allowed([filter('ALLOW', [ANY], [range])], { remoteIp: '' }), 'unknown source')
+  t.ok(
+    allowed([filter('ALLOW', [ANY], [range])], { remoteIp: '::ffff:10.1.0.9' }),
+    'as a dual-stack socket says it',
+  )
+  t.notOk(allowed([filter('ALLOW', [ANY], [{ ...range, direct: true }])]), 'not the direct peer')
+  t.ok(allowed([filter('ALLOW', [ANY], [{ ...range, direct: true }])], { directRemoteIp: '10.1.0.9' }))
   const six: PrincipalRule = {
     kind: 'remoteIp',
     direct: false,
@@ -75,6 +81,14 @@ t.test('source addresses', async (t) => {
   }
   t.ok(allowed([filter('ALLOW', [ANY], [six])], { remoteIp: 'fd12::1' }))
   t.notOk(allowed([filter('ALLOW', [ANY], [six])]))
+})
+
+t.test('a name of the same upstream is as good as the one that was asked for', async (t) => {
+  const alias = { serverName: 'x', otherNames: ['x.example'] }
+  const named: PermissionRule = { kind: 'serverName', match: exact('x.example') }
+  t.notOk(allowed([filter('DENY', [named], [ANY])], alias), 'no way around a DENY')
+  t.ok(allowed([filter('ALLOW', [named], [ANY])], alias))
+  t.notOk(allowed([filter('ALLOW', [{ kind: 'not', rule: named }], [ANY])], alias))
 })
 
 t.test('permissions', async (t) => {
