@@ -8,6 +8,7 @@ import type { Dialer } from './dial.ts'
 import type { ShadowVerdict } from './rbac.ts'
 import type { SecretStore } from './secrets.ts'
 import type { Upstream } from './upstream.ts'
+import type { UpstreamNames } from './upstream-names.ts'
 
 export interface ProxyLimits {
   /** Connections open or being opened at one time. */
@@ -41,6 +42,7 @@ export interface ProxyContext {
   readonly dialer: Dialer
   readonly admission: HandshakeAdmission
   readonly upstreams: ReadonlyMap<string, Upstream>
+  readonly names: Pick<UpstreamNames, 'find' | 'namesOf'>
   readonly connections: ReadonlySet<Connection>
   /** Registers a connection; undefined when there are too many. */
   admit(init: Omit<ConnectionInit, 'clock' | 'onEnd'>, state: ConnectionState): Connection | undefined

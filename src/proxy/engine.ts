@@ -26,8 +26,11 @@ import {
 import { type Downstream, Listener, type Session } from './listener.ts'
 import { type Resolve, systemResolve } from './resolver.ts'
 import { SecretStore } from './secrets.ts'
+
 import type { TrafficStats } from './traffic-stats.ts'
 import { Upstream, type UpstreamHealth } from './upstream.ts'
+
+import { UpstreamNames } from './upstream-names.ts'
 
 export type { Downstream, DrainReport, EngineStatus, SecretStatus, Session, UpstreamHealth }
 
@@ -62,6 +65,7 @@ export class Engine {
   readonly #table: ConnectionTable
   readonly #listeners = new Map<string, Listener>()
   readonly #upstreams = new Map<string, Upstream>()
+  readonly #names = new UpstreamNames()
   readonly #endpoints = new Map<string, EndpointsConfig>()
   /** Upstreams by the name of their endpoints, so that a change costs what it changes. */
   readonly #usersOfEndpoints = new Map<string, Set<string>>()
@@ -107,6 +111,7 @@ export class Engine {
         waiting: limits.waitingHandshakes,
       }),
       upstreams: this.#upstreams,
+      names: this.#names,
       connections: this.#table.connections,
       admit: (init, state) => this.#table.admit(init, state),
       shadow: (verdict) => this.#table.shadow(verdict),
@@ -290,6 +295,7 @@ export class Engine {
       current ?? new Upstream(config, { clock, logger, resolve: this.#resolve, random: this.#random })
     if (current !== undefined) this.#unlinkEndpoints(current)
     this.#upstreams.set(config.name, upstream)
+    this.#names.set(config)
     const users = this.#usersOfEndpoints.get(config.endpointsName) ?? new Set()
     this.#usersOfEndpoints.set(config.endpointsName, users.add(config.name))
     if (current !== undefined) upstream.update(config)
@@ -304,6 +310,7 @@ export class Engine {
     upstream.close()
     this.#unlinkEndpoints(upstream)
     this.#upstreams.delete(name)
+    this.#names.delete(name)
     this.#warmingUpstreams.delete(name)
     const gone = ({ facts }: { facts: { upstream: string } }) =>
       facts.upstream === name && !this.#upstreams.has(name)

@@ -85,7 +85,7 @@ export class TlsAcceptor {
         `${sni === '' ? 'no server name' : sni}: ${NO_SUCH_NAME}`,
       )
     } else if (chain.config.mode === 'passthrough') {
-      const caller = this.#callerOf(connection, undefined)
+      const caller = this.#callerOf(connection, chain, undefined)
       passThrough(this.#context, this.#judge, connection, raw, { chain, upstream, caller, received })
     } else {
       // It is paused: otherwise the bytes put back are read by nobody.
@@ -111,15 +111,18 @@ export class TlsAcceptor {
     connection.onEnd(leave)
   }
 
-  /** Where a name leads, undefined for nowhere: with sni_cluster only to the upstream of that very name. */
+  /** Where a name leads, undefined for nowhere: with sni_cluster only to the upstream of that very name or alias. */
   #upstreamOf({ config }: ServedChain, sni: string): string | undefined {
-    const name = config.sniCluster ? sni : config.upstream
-    const must = config.sniCluster || config.mode === 'passthrough'
-    return !must || this.#context.upstreams.has(name) ? name : undefined
+    if (config.sniCluster) return this.#context.names.find(sni)
+    const missing = config.mode === 'passthrough' && !this.#context.upstreams.has(config.upstream)
+    return missing ? undefined : config.upstream
   }
 
-  #callerOf(connection: Connection, id: string | undefined): Caller {
-    return { ...connection.addresses, serverName: connection.facts.sni, otherNames: [], id }
+  #callerOf(connection: Connection, chain: ServedChain, id: string | undefined): Caller {
+    const { sni: serverName } = connection.facts
+    const upstream = this.#upstreamOf(chain, serverName)
+    const otherNames = upstream === undefined ? [] : this.#context.names.namesOf(upstream)
+    return { ...connection.addresses, serverName, otherNames, id }
   }
 
   #handshake(connection: Connection, raw: Socket): void {
@@ -165,7 +168,7 @@ export class TlsAcceptor {
     if (leaf === undefined) return fail({ flag: 'ID_REFUSED', reason: 'the client showed no certificate' })
     const svid = this.#identify(chain, leaf)
     if (!svid.ok) return svid
-    const caller = this.#callerOf(connection, svid.value.id.uri)
+    const caller = this.#callerOf(connection, chain, svid.value.id.uri)
     connection.peer = { caller, proof: { leaf, svid: svid.value } }
     const admitted = this.#judge.admit(connection, chain.policy, caller)
     return admitted.ok ? ok(chain) : admitted

@@ -3,6 +3,7 @@ import type { Metadata } from '../xds/gen/envoy/config/core/v3/base_pb.js'
 import { ListenerSchema } from '../xds/gen/envoy/config/listener/v3/listener_pb.js'
 import { TlsInspectorSchema } from '../xds/gen/envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector_pb.js'
 import type { XdsResource } from '../xds/types.ts'
+import { OWN_METADATA } from './accept-aliases.ts'
 import { type AcceptContext, begin, SOCKET_ADDRESS } from './accept-context.ts'
 import { FILTER_CHAIN_FIELDS, readFilterChain } from './accept-filter-chain.ts'
 import type { FilterChainConfig, FilterChainMatch, ListenerConfig } from './accept-types.ts'
@@ -95,7 +96,7 @@ function matchesOf({
 }
 
 function readService(metadata: Metadata | undefined): ListenerConfig['service'] {
-  const { host, port, protocol } = metadata?.filterMetadata['isthmus'] ?? {}
+  const { host, port, protocol } = metadata?.filterMetadata[OWN_METADATA] ?? {}
   return {
     host: typeof host === 'string' ? host : '',
     port: typeof port === 'number' ? port : 0,

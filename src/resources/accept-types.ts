@@ -152,6 +152,8 @@ export interface OutlierConfig {
 
 export interface UpstreamConfig {
   readonly name: string
+  /** Further server names that lead here with `sni_cluster` (`metadata.filter_metadata.isthmus.aliases`). */
+  readonly aliases: readonly string[]
   readonly version: string
   readonly type: 'EDS' | 'STATIC' | 'STRICT_DNS'
   /** Name of the ClusterLoadAssignment; EDS only. */

@@ -10,6 +10,7 @@ import type { OutlierDetection } from '../xds/gen/envoy/config/cluster/v3/outlie
 import type { TransportSocket } from '../xds/gen/envoy/config/core/v3/base_pb.js'
 import { RawBufferSchema } from '../xds/gen/envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer_pb.js'
 import type { XdsResource } from '../xds/types.ts'
+import { readAliases } from './accept-aliases.ts'
 import { type AcceptContext, ADS, begin, typeOf } from './accept-context.ts'
 import { ENDPOINTS_FIELDS, readEndpoints } from './accept-endpoints.ts'
 import { readUpstreamTls } from './accept-tls.ts'
@@ -77,6 +78,7 @@ export function acceptUpstream(resource: XdsResource): Result<UpstreamConfig, Pr
     })),
     defaultSocket: readSocket(ctx, message.transportSocket, 'transport_socket'),
     outlier: readOutlier(ctx, message.outlierDetection),
+    aliases: readAliases(ctx, message.metadata),
     dnsRefreshMs: Math.max(100, ctx.durationMs(message.dnsRefreshRate, DNS_REFRESH_MS, 'dns_refresh_rate')),
   })
 }

@@ -266,6 +266,7 @@ export interface UpstreamOptions {
   /** Exact SPIFFE ids of the server: then endpoints with tlsMode istio are spoken to over mutual TLS. */
   readonly pins?: readonly string[]
   readonly sni?: string
+  readonly aliases?: readonly string[]
 }
 
 export function upstreamTls(pins: readonly string[], sni: string = SNI) {
@@ -291,7 +292,7 @@ export function upstreamTls(pins: readonly string[], sni: string = SNI) {
 }
 
 export function upstream(name: string, options: UpstreamOptions = {}): XdsResource {
-  const { pins, outlier } = options
+  const { pins, outlier, aliases } = options
   return encodeResource(
     ClusterSchema,
     create(ClusterSchema, {
@@ -301,6 +302,9 @@ export function upstream(name: string, options: UpstreamOptions = {}): XdsResour
       lbPolicy: options.policy ?? Cluster_LbPolicy.LEAST_REQUEST,
       edsClusterConfig: { serviceName: name, edsConfig: ADS },
       commonLbConfig: { healthyPanicThreshold: { value: 0 } },
+      ...(aliases === undefined
+        ? {}
+        : { metadata: { filterMetadata: { isthmus: { aliases: [...aliases] } } } }),
       ...(outlier === undefined ? {} : { outlierDetection: outlier }),
       transportSocketMatches:
         pins === undefined
