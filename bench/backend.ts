@@ -1,6 +1,7 @@
 // The service behind the gateway, a process of its own. One line asks for bytes (`D<n>\n`: n bytes come back) or announces them
-// (`U<n>\n` and n bytes: `K` comes back). It counts for itself, so that the client's figures can be held against it.
-import { createServer } from 'node:net'
+// (`U<n>\n` and n bytes: `K` comes back); after `S\n` it reads no more. It counts for itself, so that the client's figures can be
+// held against it.
+import { createServer, type Socket } from 'node:net'
 
 export interface BackendCounters {
   connections: number
@@ -15,6 +16,8 @@ if (process.send !== undefined) serve()
 
 function serve(): void {
   const counters: BackendCounters = { connections: 0, requests: 0, bytesSent: 0, bytesReceived: 0 }
+  /** Who does not read does not see the end either. */
+  const stalled = new Set<Socket>()
   const server = createServer({ noDelay: true }, (socket) => {
     counters.connections++
     let awaited = 0
@@ -48,6 +51,10 @@ function serve(): void {
         if (end < 0) return
         counters.requests++
         const size = Number(line.slice(1))
+        if (line === 'S') {
+          stalled.add(socket.pause())
+          return
+        }
         if (line.startsWith('D')) reply(size)
         else awaited = size
         line = ''
@@ -56,6 +63,10 @@ function serve(): void {
     socket.on('error', () => socket.destroy())
   })
   server.listen(0, '127.0.0.1', () => process.send?.({ port: (server.address() as { port: number }).port }))
-  process.on('message', () => process.send?.({ counters }))
+  process.on('message', (message) => {
+    if (message === 'release') for (const socket of stalled) socket.destroy()
+    stalled.clear()
+    process.send?.({ counters })
+  })
   process.on('disconnect', () => process.exit(0))
 }

@@ -1,15 +1,25 @@
-// The load: mTLS connections to the gateway, a process of its own. Told by message what to do, answers with what it counted.
-import { connect, createSecureContext, type TLSSocket } from 'node:tls'
+// The load: mTLS connections to a target, a process of its own. Told by message what to do, answers with what it counted.
+import { connect, createSecureContext, type SecureContext, type TLSSocket } from 'node:tls'
 
 export interface Load {
-  readonly mode: 'handshakes' | 'requests' | 'download' | 'upload'
+  /** The last three open connections, leave them as they are, and answer; `release` ends them. */
+  readonly mode:
+    | 'handshakes'
+    | 'requests'
+    | 'download'
+    | 'upload'
+    | 'idle'
+    | 'stalled-download'
+    | 'stalled-upload'
   readonly host: string
   readonly port: number
   readonly servername: string
   readonly certificatePem: string
   readonly privateKeyPem: string
   readonly caPem: string
+  /** At one time. */
   readonly connections: number
+  /** How long to go on; of no meaning for connections that are only held. */
   readonly seconds: number
   /** Bytes of one answer (or of one upload). */
   readonly size: number
@@ -24,12 +34,18 @@ export interface LoadResult {
   /** Of the first error, for the reader. */
   error: string
   seconds: number
-  /** Milliseconds per unit, sorted. */
-  latencies: number[]
 }
 
+/** Connections opened at one time where many are only held: none of them may wait so long that it is cut. */
+const OPENERS = 16
+
+const held: TLSSocket[] = []
+
 if (process.send !== undefined) {
-  process.on('message', (load: Load) => void run(load).then((result) => process.send?.({ result })))
+  process.on('message', (message: Load | 'release') => {
+    if (message === 'release') void release().then(() => process.send?.({ released: true }))
+    else void run(message).then((result) => process.send?.({ result }))
+  })
   process.on('disconnect', () => process.exit(0))
 }
 
@@ -42,22 +58,32 @@ async function run(load: Load): Promise<LoadResult> {
     errors: 0,
     error: '',
     seconds: 0,
-    latencies: [],
   }
   const context = createSecureContext({ cert: load.certificatePem, key: load.privateKeyPem, ca: load.caPem })
   const started = performance.now()
   const until = started + load.seconds * 1000
+  let opened = 0
   const lane = async (): Promise<void> => {
-    if (load.mode === 'handshakes') {
-      while (performance.now() < until) await use(await dial(load, context, result), load, result, 0)
-    } else await use(await dial(load, context, result), load, result, until)
+    switch (load.mode) {
+      case 'handshakes':
+        while (performance.now() < until) await use(await dial(load, context, result), load, result, 0)
+        return
+      case 'requests':
+      case 'download':
+      case 'upload':
+        return use(await dial(load, context, result), load, result, until)
+      default:
+        while (opened++ < load.connections) await hold(await dial(load, context, result), load, result)
+    }
   }
-  await Promise.all(
-    Array.from({ length: load.connections }, () => lane().catch((error: Error) => note(result, error))),
-  )
+  const lanes = isHeld(load) ? OPENERS : load.connections
+  await Promise.all(Array.from({ length: lanes }, () => lane().catch((error: Error) => note(result, error))))
   result.seconds = (performance.now() - started) / 1000
-  result.latencies.sort((a, b) => a - b)
   return result
+}
+
+function isHeld({ mode }: Load): boolean {
+  return mode === 'idle' || mode.startsWith('stalled')
 }
 
 function note(result: LoadResult, error: Error): void {
@@ -65,18 +91,14 @@ function note(result: LoadResult, error: Error): void {
   if (result.error === '') result.error = error.message
 }
 
-function dial(
-  load: Load,
-  secureContext: ReturnType<typeof createSecureContext>,
-  result: LoadResult,
-): Promise<TLSSocket> {
+function dial(load: Load, secureContext: SecureContext, result: LoadResult): Promise<TLSSocket> {
   return new Promise((resolve, reject) => {
     const socket = connect({
       host: load.host,
       port: load.port,
       servername: load.servername,
       secureContext,
-      // The benchmark measures the gateway; its name is a SPIFFE id, which the sidecar verifies and this client does not.
+      // The benchmark measures the target; its name is a SPIFFE id, which the sidecar verifies and this client does not.
       checkServerIdentity: () => undefined,
     })
     socket.setNoDelay(true)
@@ -95,10 +117,8 @@ function use(socket: TLSSocket, load: Load, result: LoadResult, until: number): 
   const expected = upload ? 1 : load.size
   return new Promise((resolve, reject) => {
     let awaited = 0
-    let asked = 0
     const ask = (): void => {
       awaited = expected
-      asked = performance.now()
       socket.write(`${upload ? 'U' : 'D'}${load.size}\n`)
       if (body !== undefined) socket.write(body)
     }
@@ -108,12 +128,58 @@ function use(socket: TLSSocket, load: Load, result: LoadResult, until: number): 
       if (awaited > 0) return
       result.requests++
       if (upload) result.bytesSent += load.size
-      result.latencies.push(performance.now() - asked)
       if (performance.now() < until) ask()
       else socket.end()
     })
-    socket.once('close', () => resolve())
+    socket.once('close', () => {
+      if (awaited > 0) reject(new Error(`the target closed ${awaited} bytes too early`))
+      else resolve()
+    })
     socket.on('error', reject)
     ask()
   })
+}
+
+/** One connection that stays: after one small request, or with a body that nobody takes.  */
+async function hold(socket: TLSSocket, load: Load, result: LoadResult): Promise<void> {
+  held.push(socket)
+  if (load.mode === 'stalled-upload') {
+    // The backend stops reading after the line.
+    socket.on('error', (error) => note(result, error))
+    socket.write('S\n')
+    const chunk = Buffer.alloc(65_536, 'x')
+    let left = load.size
+    const more = (): void => {
+      while (left > 0) {
+        left -= chunk.length
+        if (!socket.write(chunk)) return void socket.once('drain', more)
+      }
+    }
+    more()
+    result.requests++
+    return
+  }
+  await new Promise<void>((resolve, reject) => {
+    socket.once('error', reject)
+    socket.once('data', (data: Buffer) => {
+      if (load.mode === 'stalled-download') socket.pause()
+      result.bytesReceived += data.length
+      resolve()
+    })
+    socket.write(load.mode === 'idle' ? 'D100\n' : `D${load.size}\n`)
+    result.requests++
+  })
+  socket.on('error', (error) => note(result, error))
+}
+
+async function release(): Promise<void> {
+  const gone = held.splice(0).map(
+    (socket) =>
+      new Promise((resolve) => {
+        socket.removeAllListeners('error').on('error', () => {})
+        if (socket.closed) resolve(undefined)
+        else socket.once('close', resolve).destroy()
+      }),
+  )
+  await Promise.all(gone)
 }

@@ -1,196 +1,196 @@
-// npm run bench [-- --seconds 3 --rounds 3 --json FILE]: a real gateway under mTLS load on this machine. Prints what it forwards
-// and what the worker's CPU pays for it; fails when the backend's own counters do not equal the client's.
-import { type ChildProcess, fork } from 'node:child_process'
-import { readFileSync, writeFileSync } from 'node:fs'
-import { dirname, join } from 'node:path'
-import { fileURLToPath } from 'node:url'
+// npm run bench: what our worker pays for its traffic, on Node and on Bun, beside the prototype of the same runtime, Envoy and
+// HAProxy, which do the same job in the same rounds. Fails when the backend's own counters do not equal the client's.
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import type { BackendCounters } from './backend.ts'
-import type { Load, LoadResult } from './client.ts'
-import { startTarget } from './target.ts'
+import { CPU_CASES, compare, memoryCases } from './cases.ts'
+import { Harness } from './harness.ts'
+import { cpuMicroseconds, settledResidentBytes } from './process-stats.ts'
+import { Figures, report } from './report.ts'
+import { PEERS, startTarget, TARGETS, type Target, type TargetKind } from './targets.ts'
 
-const here = dirname(fileURLToPath(import.meta.url))
-/** USER_HZ of every Linux that Node runs on. */
-const TICKS_PER_SECOND = 100
+const USAGE = `npm run bench [-- options]
+  --quick            few and short rounds: shows that everything works, its figures say little
+  --seconds N        of load for each case and target in a round (default 1)
+  --rounds N         default 7; targets take turns, forwards and backwards
+  --memory-rounds N  default 3, each with new processes
+  --targets a,b      of ${TARGETS.map(({ name }) => name).join(', ')} (default: all that can be run)
+  --json FILE        write the figures of every round`
 
-interface Case {
-  readonly name: string
-  readonly unit: string
-  readonly load: Pick<Load, 'mode' | 'connections' | 'size'>
-  /** How many units a result is. */
-  readonly count: (result: LoadResult) => number
+interface Plan {
+  readonly seconds: number
+  readonly rounds: number
+  readonly memoryRounds: number
+  readonly idle: number
+  readonly stalled: number
+  /** Of each kind of load, before memory is measured. */
+  readonly warmSeconds: number
+  /** Longest wait for resident memory to settle. */
+  readonly settleMs: number
 }
 
-const MB = 1_000_000
-const CASES: readonly Case[] = [
-  {
-    name: 'handshake + connect + 1 request',
-    unit: 'handshake',
-    load: { mode: 'handshakes', connections: 8, size: 100 },
-    count: (r) => r.connections,
-  },
-  {
-    name: 'keep-alive request, 1 KB',
-    unit: 'request',
-    load: { mode: 'requests', connections: 32, size: 1_000 },
-    count: (r) => r.requests,
-  },
-  {
-    name: 'download',
-    unit: 'MB',
-    load: { mode: 'download', connections: 4, size: MB },
-    count: (r) => r.bytesReceived / MB,
-  },
-  {
-    name: 'upload',
-    unit: 'MB',
-    load: { mode: 'upload', connections: 4, size: MB },
-    count: (r) => r.bytesSent / MB,
-  },
-]
-
-interface Row {
-  readonly name: string
-  readonly unit: string
-  readonly perSecond: number
-  readonly cpuMicrosecondsPerUnit: number
-  readonly p50Ms: number
-  readonly p99Ms: number
+const FULL: Plan = {
+  seconds: 1,
+  rounds: 7,
+  memoryRounds: 3,
+  idle: 1_000,
+  stalled: 200,
+  warmSeconds: 0.2,
+  settleMs: 4_000,
+}
+const QUICK: Plan = {
+  seconds: 0.2,
+  rounds: 2,
+  memoryRounds: 1,
+  idle: 50,
+  stalled: 10,
+  warmSeconds: 0.05,
+  settleMs: 300,
 }
 
-function cpuSeconds(pid: number): number {
-  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? []
-  return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND
-}
-
-function ask<T>(
-  child: ChildProcess,
-  question: unknown,
-  pick: (answer: Record<string, unknown>) => T | undefined,
-): Promise<T> {
-  return new Promise((resolve) => {
-    const take = (answer: Record<string, unknown>): void => {
-      const picked = pick(answer)
-      if (picked === undefined) return
-      child.off('message', take)
-      resolve(picked)
+/** Programs that are there, with their versions. One that is missing is said, and is an error where CI is set. */
+function runnable(kinds: readonly TargetKind[], problems: string[]): Map<TargetKind, string> {
+  const found = new Map<TargetKind, string>()
+  for (const kind of kinds) {
+    try {
+      found.set(kind, kind.version())
+    } catch (error) {
+      const why = error instanceof Error ? (error.message.split('\n')[0] ?? '') : String(error)
+      console.log(`${kind.name} is not measured: ${why}`)
+      if (process.env['CI']) problems.push(`${kind.name} is missing: ${why}`)
     }
-    child.on('message', take)
-    if (question !== undefined) child.send(question as object)
-  })
+  }
+  return found
 }
 
-const median = (values: readonly number[]): number =>
-  [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN
-const quantile = (sorted: readonly number[], q: number): number =>
-  sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * q))] ?? Number.NaN
+const inTurn = <T>(items: readonly T[], round: number): readonly T[] =>
+  round % 2 === 0 ? items : [...items].reverse()
 
-/** What both ends say of one round must be the same, or the figures mean nothing. */
-function compare(
-  name: string,
-  before: BackendCounters,
-  after: BackendCounters,
-  result: LoadResult,
-): string[] {
-  const pairs: [string, number, number][] = [
-    ['connections', after.connections - before.connections, result.connections],
-    ['requests', after.requests - before.requests, result.requests],
-    ['bytes uploaded', after.bytesReceived - before.bytesReceived, result.bytesSent],
-  ]
-  const answers = result.bytesReceived - (result.bytesSent > 0 ? result.requests : 0)
-  pairs.push(['bytes downloaded', after.bytesSent - before.bytesSent, answers])
-  const wrong = pairs
-    .filter(([, backend, client]) => backend !== client)
-    .map(([what, backend, client]) => `${name}: ${what}: backend ${backend}, client ${client}`)
-  return result.errors > 0 ? [...wrong, `${name}: ${result.errors} errors, first: ${result.error}`] : wrong
+async function measureCpu(
+  harness: Harness,
+  targets: readonly Target[],
+  plan: Plan,
+  figures: Figures,
+): Promise<string[]> {
+  const problems: string[] = []
+  const measure = async (
+    target: Target,
+    each: (typeof CPU_CASES)[number],
+    seconds: number,
+  ): Promise<number> => {
+    const before = await harness.counters()
+    const cpu = cpuMicroseconds(target.pid)
+    const result = await harness.drive(target, { ...each.load, seconds })
+    const spent = cpuMicroseconds(target.pid) - cpu
+    problems.push(...compare(`${target.kind.name}, ${each.name}`, before, await harness.counters(), result))
+    return spent / each.count(result)
+  }
+  // Just-in-time compilers want to have seen it all before they are judged.
+  for (const target of targets) for (const each of CPU_CASES) await measure(target, each, plan.seconds)
+  for (let round = 0; round < plan.rounds; round++) {
+    for (const each of inTurn(CPU_CASES, round)) {
+      for (const target of inTurn(targets, round))
+        figures.add(target.kind.name, each.name, await measure(target, each, plan.seconds))
+    }
+  }
+  return problems
+}
+
+/** New processes, warmed a little, so that nothing but the connections is new. */
+async function measureMemory(
+  harness: Harness,
+  kinds: readonly TargetKind[],
+  plan: Plan,
+  figures: Figures,
+): Promise<string[]> {
+  const problems: string[] = []
+  for (let round = 0; round < plan.memoryRounds; round++) {
+    for (const each of memoryCases(plan.idle, plan.stalled)) {
+      for (const kind of inTurn(kinds, round)) {
+        const target = await startTarget(kind, harness.job, join(harness.folder, `${kind.name}-memory`))
+        try {
+          for (const { load } of CPU_CASES)
+            await harness.drive(target, { ...load, seconds: plan.warmSeconds })
+          const before = await harness.counters()
+          const empty = await settledResidentBytes(target.pid, plan.settleMs)
+          const result = await harness.drive(target, { ...each.load, seconds: 0 })
+          const full = await settledResidentBytes(target.pid, plan.settleMs)
+          problems.push(
+            ...compare(`${kind.name}, ${each.name}`, before, await harness.counters(), result, true),
+          )
+          figures.add(kind.name, each.name, (full - empty) / each.load.connections / 1024)
+        } finally {
+          await harness.release()
+          await target.stop()
+        }
+      }
+    }
+  }
+  return problems
 }
 
 async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
-      seconds: { type: 'string', default: '3' },
-      rounds: { type: 'string', default: '3' },
+      quick: { type: 'boolean', default: false },
+      seconds: { type: 'string' },
+      rounds: { type: 'string' },
+      'memory-rounds': { type: 'string' },
+      targets: { type: 'string' },
       json: { type: 'string' },
+      help: { type: 'boolean', default: false },
     },
   })
-  const backend = fork(join(here, 'backend.ts'))
-  const port = await ask(backend, undefined, (answer) => answer['port'] as number | undefined)
-  const target = await startTarget(port)
-  const client = fork(join(here, 'client.ts'))
-  const problems: string[] = []
-  const rounds = new Map<string, Row[]>()
-  try {
-    const counters = (): Promise<BackendCounters> =>
-      ask(backend, 'counters', (answer) => answer['counters'] as BackendCounters | undefined)
-    const measure = async (each: Case, seconds: number): Promise<Row> => {
-      const before = await counters()
-      const cpu = cpuSeconds(target.workerPid)
-      const load: Load = {
-        ...target.client,
-        host: target.host,
-        port: target.port,
-        servername: target.servername,
-        seconds,
-        ...each.load,
-      }
-      const result = await ask(client, load, (answer) => answer['result'] as LoadResult | undefined)
-      const spent = cpuSeconds(target.workerPid) - cpu
-      problems.push(...compare(each.name, before, await counters(), result))
-      const units = each.count(result)
-      return {
-        name: each.name,
-        unit: each.unit,
-        perSecond: units / result.seconds,
-        cpuMicrosecondsPerUnit: (spent * 1e6) / units,
-        p50Ms: quantile(result.latencies, 0.5),
-        p99Ms: quantile(result.latencies, 0.99),
-      }
-    }
-    for (const each of CASES) await measure(each, 0.5)
-    for (let round = 0; round < Number(values.rounds); round++) {
-      for (const each of round % 2 === 0 ? CASES : [...CASES].reverse()) {
-        rounds.set(each.name, [...(rounds.get(each.name) ?? []), await measure(each, Number(values.seconds))])
-      }
-    }
-  } finally {
-    client.disconnect()
-    await target.stop()
-    backend.disconnect()
+  if (values.help) return void console.log(USAGE)
+  const base = values.quick ? QUICK : FULL
+  const plan: Plan = {
+    ...base,
+    seconds: Number(values.seconds ?? base.seconds),
+    rounds: Number(values.rounds ?? base.rounds),
+    memoryRounds: Number(values['memory-rounds'] ?? base.memoryRounds),
   }
-  const rows = CASES.map((each) => summary(rounds.get(each.name) ?? []))
-  print(rows)
-  if (values.json !== undefined)
-    writeFileSync(values.json, `${JSON.stringify({ node: process.version, rows }, null, 2)}\n`)
+  const asked = values.targets?.split(',') ?? TARGETS.map(({ name }) => name)
+  const unknown = asked.find((name) => !TARGETS.some((kind) => kind.name === name))
+  if (unknown !== undefined) throw new Error(`no target is called ${unknown}\n${USAGE}`)
+  const problems: string[] = []
+  const versions = runnable(
+    TARGETS.filter(({ name }) => asked.includes(name)),
+    problems,
+  )
+  const kinds = [...versions.keys()]
+  const figures = new Figures()
+  const harness = await Harness.start()
+  const targets: Target[] = []
+  try {
+    if (plan.rounds > 0) {
+      for (const kind of kinds)
+        targets.push(await startTarget(kind, harness.job, join(harness.folder, kind.name)))
+      problems.push(...(await measureCpu(harness, targets, plan, figures)))
+    }
+    await Promise.all(targets.splice(0).map((target) => target.stop()))
+    problems.push(...(await measureMemory(harness, kinds, plan, figures)))
+  } finally {
+    await Promise.all(targets.map((target) => target.stop()))
+    harness.stop()
+  }
+  const named = [...versions].map(([{ name }, version]) => `${name} ${version}`).join(', ')
+  console.log(`One worker or thread each: ${named}.\n\n${report(figures, pairsOf(kinds))}`)
+  if (values.json !== undefined) {
+    const programs = Object.fromEntries([...versions].map(([{ name }, version]) => [name, version]))
+    writeFileSync(values.json, `${JSON.stringify({ plan, programs, rounds: figures }, null, 2)}\n`)
+  }
   if (problems.length === 0) return void console.log('\nThe backend counted what the client counted.')
-  console.error(`\nThe figures do not hold:\n${problems.map((line) => `  ${line}`).join('\n')}`)
+  console.error(`\nThe figures do not hold:\n${[...new Set(problems)].map((line) => `  ${line}`).join('\n')}`)
   process.exitCode = 1
 }
 
-function summary(rows: readonly Row[]): Row {
-  const first = rows[0]
-  if (first === undefined) throw new Error('a case without a round')
-  const of = (pick: (row: Row) => number): number => median(rows.map(pick))
-  return {
-    ...first,
-    perSecond: of((r) => r.perSecond),
-    cpuMicrosecondsPerUnit: of((r) => r.cpuMicrosecondsPerUnit),
-    p50Ms: of((r) => r.p50Ms),
-    p99Ms: of((r) => r.p99Ms),
-  }
-}
-
-function print(rows: readonly Row[]): void {
-  console.log(
-    `Gateway on 15443's path: mTLS both identities checked, SNI routed, plain upstream. One worker, Node ${process.version}, medians.\n`,
-  )
-  console.log(
-    `${''.padEnd(34)}${'per second'.padStart(12)}${'worker CPU µs per unit'.padStart(26)}${'p50 ms'.padStart(10)}${'p99 ms'.padStart(10)}`,
-  )
-  for (const row of rows) {
-    console.log(
-      `${row.name.padEnd(34)}${`${row.perSecond.toFixed(0)} ${row.unit === 'MB' ? 'MB' : ''}`.trim().padStart(12)}${row.cpuMicrosecondsPerUnit.toFixed(1).padStart(26)}${row.p50Ms.toFixed(2).padStart(10)}${row.p99Ms.toFixed(2).padStart(10)}`,
-    )
-  }
+/** Each of ours with its floor, and with each peer. */
+function pairsOf(kinds: readonly TargetKind[]): (readonly [string, string])[] {
+  const others = ({ floor }: TargetKind) =>
+    kinds.map(({ name }) => name).filter((name) => name === floor || PEERS.includes(name))
+  return kinds
+    .filter(({ floor }) => floor !== undefined)
+    .flatMap((kind) => others(kind).map((other): [string, string] => [kind.name, other]))
 }
 
 await main()

@@ -1,0 +1,92 @@
+// The benchmark works; its figures are not judged here.
+import { execFile } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import t from 'tap'
+import { compare } from '../../bench/cases.ts'
+import { Figures } from '../../bench/report.ts'
+
+const script = join(dirname(fileURLToPath(import.meta.url)), '..', '..', 'bench', 'run.ts')
+
+function bench(args: readonly string[], env: NodeJS.ProcessEnv): Promise<{ code: number; text: string }> {
+  return new Promise((resolve) => {
+    execFile(process.execPath, [script, ...args], { env: { ...process.env, ...env } }, (error, out, err) =>
+      resolve({ code: error === null ? 0 : Number(error.code), text: out + err }),
+    )
+  })
+}
+
+t.test('our engine beside its prototype: every figure, every round, counted at both ends', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'isthmus-bench-test-'))
+  const file = join(folder, 'figures.json')
+  const targets = ['ours-node', 'prototype-node']
+  const { code, text } = await bench(
+    ['--quick', '--rounds', '1', '--seconds', '0.1', '--targets', targets.join(','), '--json', file],
+    {},
+  )
+  t.equal(code, 0, text)
+  t.match(text, /The backend counted what the client counted/)
+  t.match(text, /ours-node \/ prototype-node/)
+  const { rounds, programs } = JSON.parse(readFileSync(file, 'utf8'))
+  for (const target of targets) {
+    t.equal(programs[target], process.version)
+    const columns = Object.entries(rounds[target] as Record<string, number[]>)
+    t.equal(columns.length, 7)
+    t.ok(
+      columns.every(([, values]) => values.length === 1 && values.every(Number.isFinite)),
+      JSON.stringify(columns),
+    )
+    t.ok(columns.slice(0, 4).every(([, [cpu = 0]]) => cpu > 0))
+  }
+  rmSync(folder, { recursive: true })
+})
+
+t.test('a peer that is not there is said, and is an error where CI is set', async (t) => {
+  const args = ['--rounds', '0', '--memory-rounds', '0', '--targets', 'envoy']
+  const missing = { ENVOY_BIN: '/nonexistent/envoy' }
+  const laptop = await bench(args, { ...missing, CI: '' })
+  t.equal(laptop.code, 0, laptop.text)
+  t.match(laptop.text, /envoy is not measured: .*\/nonexistent\/envoy/)
+  t.equal((await bench(args, { ...missing, CI: 'true' })).code, 1)
+})
+
+t.test('ends that do not agree are named', async (t) => {
+  const zero = { connections: 0, requests: 0, bytesSent: 0, bytesReceived: 0 }
+  const said = {
+    connections: 2,
+    requests: 3,
+    bytesReceived: 300,
+    bytesSent: 0,
+    errors: 0,
+    error: '',
+    seconds: 1,
+  }
+  const whole = { connections: 2, requests: 3, bytesSent: 300, bytesReceived: 0 }
+  t.same(compare('case', zero, whole, said), [])
+  t.same(compare('case', zero, { ...whole, connections: 3 }, said), [
+    'case: connections: backend 3, client 2',
+  ])
+  t.same(compare('case', zero, { ...whole, bytesSent: 299 }, said), [
+    'case: bytes downloaded: backend 299, client 300',
+  ])
+  t.same(compare('case', zero, whole, { ...said, errors: 1, error: 'reset' }), [
+    'case: 1 errors, first: reset',
+  ])
+})
+
+t.test('a ratio is of the same round', async (t) => {
+  const figures = new Figures()
+  for (const [ours, other] of [
+    [10, 10],
+    [40, 20],
+    [30, 10],
+  ] as const) {
+    figures.add('ours', 'µs', ours)
+    figures.add('other', 'µs', other)
+  }
+  t.equal(figures.median('ours', 'µs'), 30)
+  t.equal(figures.ratio('ours', 'other', 'µs'), 2)
+  t.ok(Number.isNaN(figures.ratio('ours', 'nobody', 'µs')))
+})
