@@ -24,6 +24,10 @@ function initCommand(): Command {
   return verb('init')
     .description('make a CA: one self-signed root and an issuing intermediate, EC P-256')
     .addOption(trustDomainOption())
+    .option(
+      '--parent <folder>',
+      'a CA made by "init" whose root signs the intermediate, for clusters with one root',
+    )
     .requiredOption('--dir <folder>', 'where the CA is written; must not hold one already')
     .option('--root-lifetime <time>', 'for example 3650d', '3650d')
     .option('--intermediate-lifetime <time>', 'for example 365d', '365d')
@@ -33,6 +37,7 @@ function initCommand(): Command {
 interface InitOptions {
   readonly trustDomain: string
   readonly dir: string
+  readonly parent?: string
   readonly rootLifetime: string
   readonly intermediateLifetime: string
 }
@@ -43,10 +48,15 @@ async function init(options: InitOptions): Promise<void> {
   const rootLifetimeMs = lifetime('--root-lifetime', options.rootLifetime)
   const intermediateLifetimeMs = lifetime('--intermediate-lifetime', options.intermediateLifetime)
   await refuseExistingCa(dir)
-  const ca = await createCa({ trustDomain, rootLifetimeMs, intermediateLifetimeMs })
+  const parent = options.parent === undefined ? undefined : orUsage(await loadCa(options.parent))
+  if (parent !== undefined && parent.rootKeyPem === undefined)
+    throw new Usage(`--parent: ${options.parent} has no root-key.pem, which signs the intermediate`)
+  const lifetimes = { rootLifetimeMs, intermediateLifetimeMs }
+  const ca = await createCa({ trustDomain, ...lifetimes, ...(parent !== undefined && { parent }) })
   await saveCa(ca, dir)
   say(`CA of the trust domain ${trustDomain} written to ${dir}`)
-  say(`  root-key.pem signs nothing but intermediates: move it to a safe place`)
+  if (parent === undefined) say(`  root-key.pem signs nothing but intermediates: move it to a safe place`)
+  else say(`  its root is that of ${options.parent}`)
 }
 
 function issueCommand(): Command {

@@ -1,6 +1,7 @@
 import { isIP } from 'node:net'
 import { discoveryId, parseWorkload, type SpiffeId, workloadId } from '../identity/spiffe-id.ts'
 import { fail, ok, type Result } from '../lib/result.ts'
+import { originOf } from '../model/origins.ts'
 import type { ClusterInfo, Model } from '../model/types.ts'
 import { parseBindRange } from '../resources/bind-address.ts'
 import { GRPC, type Refusal } from '../xds/grpc.ts'
@@ -9,6 +10,13 @@ import { parseNodeId } from './node-id.ts'
 import type { ViewKey } from './views.ts'
 
 const DEFAULT_BIND = '127.240.0.0/16'
+
+/** Who a client proved to be. */
+export interface Authenticated {
+  readonly id: SpiffeId
+  /** SHA-256 of the public key of the CA that signed its certificate, hexadecimal. */
+  readonly issuer: string
+}
 
 /** What a client may have. */
 export interface Grant {
@@ -19,18 +27,23 @@ export interface Grant {
 
 /**
  * Decides from the verified id, never from claims alone, which view a client gets: a gateway its own, a sidecar its cluster's,
- * a peer's discovery server what its network may reach, anybody else nothing. `id` undefined: a client in clear, which is on
+ * a peer's discovery server what its network may reach, anybody else nothing. `client` undefined: one in clear, which is on
  * this machine and gets this cluster's own views without secrets: asked for one, it is told that there is none (an Envoy asks
  * for what its clusters refer to, and would lose its stream by a refusal).
  */
 export function authorize(
   model: Model,
-  id: SpiffeId | undefined,
+  client: Authenticated | undefined,
   node: NodeInfo,
   typeUrl: string,
 ): Result<Grant, Refusal> {
-  if (id !== undefined && id.trustDomain !== model.self.trustDomain)
-    return authorizePeer(model, id, node, typeUrl)
+  const id = client?.id
+  if (client !== undefined) {
+    const cluster = clusterOf(model, client)
+    if (!cluster.ok) return denied(`${client.id.uri}: ${cluster.error}`)
+    if (cluster.value.id !== model.self.id)
+      return authorizePeer(model, cluster.value, client.id, node, typeUrl)
+  }
   if (typeUrl === TYPE.serviceEntry) {
     return denied(
       `${typeUrl} is for the discovery servers of peers, ${id?.uri ?? 'a client in clear'} is none`,
@@ -41,20 +54,29 @@ export function authorize(
   return authorizeProxy(model, id, node)
 }
 
-function authorizePeer(model: Model, id: SpiffeId, node: NodeInfo, typeUrl: string): Result<Grant, Refusal> {
+/**
+ * A trust domain that is this cluster's alone is answer enough to its own proxies, whatever a peer's bundle claims: a bundle that was
+ * pasted by mistake must not cut a cluster off from its own discovery.
+ */
+function clusterOf(model: Model, { id, issuer }: Authenticated): Result<ClusterInfo, string> {
+  if (model.clusterByTrustDomain.get(id.trustDomain)?.id === model.self.id) return ok(model.self)
+  return originOf(model, id.trustDomain, issuer)
+}
+
+function authorizePeer(
+  model: Model,
+  cluster: ClusterInfo,
+  id: SpiffeId,
+  node: NodeInfo,
+  typeUrl: string,
+): Result<Grant, Refusal> {
   if (id.uri !== discoveryId(id.trustDomain)) {
     return denied(
-      `${id.uri} is of another trust domain; only ${discoveryId(id.trustDomain)} may subscribe here`,
+      `${id.uri} is of cluster ${cluster.id}; only ${discoveryId(id.trustDomain)} of it may subscribe here`,
     )
   }
-  const peer = model.peers.find(({ trustDomain }) => trustDomain === id.trustDomain)
-  if (peer === undefined) return denied(`${id.uri}: no peer has the trust domain ${id.trustDomain}`)
-  const cluster = model.clusterByTrustDomain.get(id.trustDomain)
-  if (cluster === undefined) {
-    return denied(
-      `${id.uri}: several clusters have the trust domain ${id.trustDomain}, they cannot be told apart`,
-    )
-  }
+  if (!model.peers.some((peer) => peer.cluster === cluster.id))
+    return denied(`${id.uri}: cluster ${cluster.id} is no peer of this one`)
   if (typeUrl !== TYPE.serviceEntry)
     return denied(`peer ${cluster.id} may subscribe to ${TYPE.serviceEntry} only, not to ${typeUrl}`)
   const mismatch = claimMismatch(node, cluster)
@@ -75,7 +97,14 @@ function authorizeProxy(model: Model, id: SpiffeId | undefined, node: NodeInfo):
     const bind = readGatewayBind(node)
     if (!bind.ok) return fail({ code: GRPC.invalidArgument, message: bind.error })
     return ok({
-      view: { kind: 'gateway', gateway: `${namespace}/${name}`, bind: bind.value, secrets, credentialFile },
+      view: {
+        kind: 'gateway',
+        gateway: `${namespace}/${name}`,
+        bind: bind.value,
+        issuers: node.userAgentName === 'isthmus',
+        secrets,
+        credentialFile,
+      },
     })
   }
   const workload = id === undefined ? undefined : parseWorkload(id)

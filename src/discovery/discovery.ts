@@ -204,7 +204,12 @@ export class Discovery {
   #install(identity: Identity): void {
     const { cluster, store } = this.#options
     const { trustDomain } = identity.credential.id
-    const model = computeModel({ cluster, trustDomain, list: (kind) => store.list(kind) })
+    const model = computeModel({
+      cluster,
+      trustDomain,
+      list: (kind) => store.list(kind),
+      bundleOf: (peer) => (peer === undefined ? identity.bundle : this.#trust.bundleOf(peer)),
+    })
     const trust = this.#trust.collect(identity, model.peers)
     const bundles = trust.bundles.trustDomains.map((name) => ({
       trustDomain: name,
@@ -249,7 +254,8 @@ export class Discovery {
     const epoch = canonicalJson([
       trust.bundles.epoch,
       model.gateways.map(({ namespace, name, spiffeIds }) => [namespace, name, spiffeIds]),
-      model.clusterByTrustDomain,
+      model.origins,
+      model.sharedCas,
       model.peers.map(({ cluster, trustDomain }) => [cluster, trustDomain]),
     ])
     if (epoch === this.#authEpoch) return
@@ -263,17 +269,17 @@ export class Discovery {
     if (state === undefined || views === undefined)
       return fail({ code: GRPC.unavailable, message: 'not ready yet' })
     const { model, trust } = state
-    let id: Parameters<typeof authorize>[1]
+    let client: Parameters<typeof authorize>[1]
     if (peer.certificate !== undefined) {
       const svid = this.#verifier.verify(peer.certificate, trust.bundles, this.#clock.now())
       if (!svid.ok) {
         const message = `certificate refused (${svid.error.code}): ${svid.error.message}`
         return fail({ code: GRPC.unauthenticated, message })
       }
-      id = svid.value.id
+      client = svid.value
       this.#judgeAgainAt(svid.value.notAfterMs)
     }
-    const grant = authorize(model, id, node, typeUrl)
+    const grant = authorize(model, client, node, typeUrl)
     if (!grant.ok) return grant
     if (grant.value.peer !== undefined) this.#heardFrom(grant.value.peer.id, node)
     return ok(views.source(grant.value.view))

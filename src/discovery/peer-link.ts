@@ -20,6 +20,8 @@ export interface PeerLinkOptions {
   readonly peer: Peer
   readonly credential: () => Credential | undefined
   readonly node: () => NodeInfo
+  /** The CAs that alone speak for the peer; undefined: its trust domain says enough. */
+  readonly issuers: () => readonly string[] | undefined
   /** What it offered in an earlier run; in force until it is heard. By host. */
   readonly seed: ReadonlyMap<string, EntryConfig>
   readonly onChange: () => void
@@ -169,7 +171,7 @@ export class PeerLink {
       privateKeyPem,
       caPem: this.#bundles.pooledPem(),
       verifyPeer: (der: Uint8Array) =>
-        serverIdentityError(der, this.#bundles, this.#options.clock.now(), expected),
+        serverIdentityError(der, this.#bundles, this.#options.clock.now(), expected, this.#options.issuers()),
     }
   }
 }

@@ -143,6 +143,7 @@ export class Peers {
       peer,
       credential: this.#options.credential,
       node: () => this.#node(peer.cluster),
+      issuers: () => this.#model?.origins.get(peer.cluster)?.issuers,
       seed: before?.offers(this.#place(peer.cluster)) ?? offersOf(this.#options.written(), peer),
       onChange: this.#options.onChange,
       logger: this.#options.logger.child({ peer: peer.cluster }),

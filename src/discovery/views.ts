@@ -24,6 +24,8 @@ export type ViewKey =
       /** `namespace/name`. */
       readonly gateway: string
       readonly bind: { readonly address: string; readonly port: number }
+      /** Whether it knows our principal for a caller's issuer. */
+      readonly issuers: boolean
     })
   | (ProxyView & { readonly kind: 'sidecar'; readonly bind: string; readonly hostNames: boolean })
   | { readonly kind: 'exports'; readonly cluster: string }

@@ -19,6 +19,8 @@ const BACKDATE_MS = 2 * 60_000
 
 export interface CreateCaOptions {
   readonly trustDomain: string
+  /** A CA made here whose root signs the new one's intermediate. Default: a root of its own. */
+  readonly parent?: Ca
   /** Milliseconds. Default 10 years. */
   readonly rootLifetimeMs?: number
   /** Milliseconds. Default 1 year. */
@@ -200,53 +202,72 @@ export class Ca {
   }
 }
 
-/** A new trust domain: one self-signed root and an issuing intermediate under it, both EC P-256. */
+/**
+ * A new CA of a trust domain, EC P-256: an issuing intermediate under a root that is made with it, or under the root of `parent`, so
+ * that the CAs of several clusters share a root. Throws where `parent` has no root key: that is the caller's to check.
+ */
 export async function createCa(options: CreateCaOptions): Promise<Ca> {
-  const { trustDomain } = options
+  const { trustDomain, parent } = options
   const error = trustDomainError(trustDomain)
   if (error !== undefined) throw new Error(error)
   const nowMs = options.nowMs ?? Date.now()
-  const rootKeys = generateKeys()
-  const rootKey = await signer(rootKeys.privateKeyPem)
-  const rootNotAfterMs = nowMs + (options.rootLifetimeMs ?? ROOT_LIFETIME_MS)
-  const rootName = new x509.Name([{ O: [trustDomain] }, { CN: ['Isthmus root'] }])
-  const root = await x509.X509CertificateGenerator.create({
-    serialNumber: serialNumber(),
-    subject: rootName,
-    issuer: rootName,
-    notBefore: new Date(nowMs - BACKDATE_MS),
-    notAfter: new Date(rootNotAfterMs),
-    publicKey: rootKeys.spki,
-    signingKey: rootKey.key,
-    signingAlgorithm: rootKey.algorithm,
-    extensions: await caExtensions(trustDomain, rootKeys.spki, undefined),
-  })
+  const root = parent === undefined ? await createRoot(options, nowMs) : rootOf(parent)
+  const rootKey = await signer(root.keyPem)
+  const above = new x509.X509Certificate(root.pem)
   const keys = generateKeys()
   const serial = serialNumber()
+  const notAfterMs = nowMs + (options.intermediateLifetimeMs ?? INTERMEDIATE_LIFETIME_MS)
   const issuer = await x509.X509CertificateGenerator.create({
     serialNumber: serial,
     // The serial makes the names of two intermediates differ, so that a rotation has no two keys under one name.
     subject: new x509.Name([{ O: [trustDomain] }, { CN: [`Isthmus issuing CA ${serial.slice(0, 8)}`] }]),
-    issuer: root.subjectName,
+    issuer: above.subjectName,
     notBefore: new Date(nowMs - BACKDATE_MS),
-    notAfter: new Date(
-      Math.min(nowMs + (options.intermediateLifetimeMs ?? INTERMEDIATE_LIFETIME_MS), rootNotAfterMs),
-    ),
+    notAfter: new Date(Math.min(notAfterMs, above.notAfter.getTime())),
     publicKey: keys.spki,
     signingKey: rootKey.key,
     signingAlgorithm: rootKey.algorithm,
-    extensions: [...(await caExtensions(trustDomain, keys.spki, 0)), await authorityKeyIdentifier(root)],
+    extensions: [...(await caExtensions(trustDomain, keys.spki, 0)), await authorityKeyIdentifier(above)],
   })
   const parts: CaParts = {
     trustDomain,
-    rootPem: `${root.toString('pem')}\n`,
-    rootKeyPem: rootKeys.privateKeyPem,
+    rootPem: root.pem,
+    // One key, one place: that of a shared root stays where it is.
+    ...(parent === undefined && { rootKeyPem: root.keyPem }),
     issuerPem: `${issuer.toString('pem')}\n`,
     issuerKeyPem: keys.privateKeyPem,
   }
   const ca = Ca.fromParts(parts, `new CA of ${trustDomain}`)
   if (!ca.ok) throw new Error(`BUG: ${ca.error.message}`)
   return ca.value
+}
+
+interface Root {
+  readonly pem: string
+  readonly keyPem: string
+}
+
+function rootOf({ trustDomain, rootPem, rootKeyPem }: Ca): Root {
+  if (rootKeyPem === undefined) throw new Error(`the CA of ${trustDomain} has no root key here`)
+  return { pem: rootPem, keyPem: rootKeyPem }
+}
+
+async function createRoot({ trustDomain, rootLifetimeMs }: CreateCaOptions, nowMs: number): Promise<Root> {
+  const keys = generateKeys()
+  const key = await signer(keys.privateKeyPem)
+  const name = new x509.Name([{ O: [trustDomain] }, { CN: ['Isthmus root'] }])
+  const root = await x509.X509CertificateGenerator.create({
+    serialNumber: serialNumber(),
+    subject: name,
+    issuer: name,
+    notBefore: new Date(nowMs - BACKDATE_MS),
+    notAfter: new Date(nowMs + (rootLifetimeMs ?? ROOT_LIFETIME_MS)),
+    publicKey: keys.spki,
+    signingKey: key.key,
+    signingAlgorithm: key.algorithm,
+    extensions: await caExtensions(trustDomain, keys.spki, undefined),
+  })
+  return { pem: `${root.toString('pem')}\n`, keyPem: keys.privateKeyPem }
 }
 
 /** A signing certificate (X509-SVID section 3): the trust domain's own id, CA:TRUE, keyCertSign and cRLSign, critical. */

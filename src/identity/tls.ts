@@ -103,17 +103,25 @@ export function clientTlsOptions(
   }
 }
 
-/** Why a server's leaf is not one we want to talk to; undefined when it is. */
+/**
+ * Why a server's leaf is not one we want to talk to; undefined when it is. `issuers`, where given, are the only CAs that speak for
+ * its cluster, as in `VerifiedSvid.issuer`.
+ */
 export function serverIdentityError(
   leafDer: Uint8Array | undefined,
   bundles: TrustBundles,
   nowMs: number,
   expectedIds?: readonly string[],
+  issuers?: readonly string[],
 ): Error | undefined {
   const verdict = verifySvid(leafDer ?? new Uint8Array(), bundles, nowMs, 'server')
   if (!verdict.ok)
     return new Error(`the server's certificate is refused (${verdict.error.code}): ${verdict.error.message}`)
   const { uri } = verdict.value.id
+  if (issuers !== undefined && !issuers.includes(verdict.value.issuer))
+    return new Error(
+      `the server is ${uri}, but the CA that signed its certificate is not its cluster's alone`,
+    )
   if (expectedIds === undefined || expectedIds.includes(uri)) return undefined
   return new Error(`the server is ${uri}; expected ${expectedIds.join(' or ') || 'nobody'}`)
 }

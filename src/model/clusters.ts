@@ -9,8 +9,10 @@ export interface ClusterSet {
   readonly self: ClusterInfo
   /** By id, `self` among them. */
   readonly clusters: ReadonlyMap<string, ClusterInfo>
-  /** Only where one cluster alone has the trust domain: who is ambiguous is nobody. */
+  /** Only where one cluster alone has the trust domain. */
   readonly clusterByTrustDomain: ReadonlyMap<string, ClusterInfo>
+  /** The Cluster objects, by id. */
+  readonly objects: ReadonlyMap<string, Cluster>
 }
 
 /** Secrets labelled `isthmus.io/peer: "true"`. One per cluster, the first by name; ourselves and incomplete ones never. */
@@ -94,29 +96,16 @@ export function collectClusters(
   return {
     self: clusters.get(self.cluster) as ClusterInfo,
     clusters,
-    clusterByTrustDomain: indexByTrustDomain(clusters, sources, conditions),
+    clusterByTrustDomain: indexByTrustDomain(clusters),
+    objects: sources,
   }
 }
 
-function indexByTrustDomain(
-  clusters: ReadonlyMap<string, ClusterInfo>,
-  sources: ReadonlyMap<string, Cluster>,
-  conditions: Conditions,
-): ReadonlyMap<string, ClusterInfo> {
+function indexByTrustDomain(clusters: ReadonlyMap<string, ClusterInfo>): ReadonlyMap<string, ClusterInfo> {
   const groups = Map.groupBy(clusters.values(), (cluster) => cluster.trustDomain)
   groups.delete('')
-  const unique = new Map<string, ClusterInfo>()
-  for (const [trustDomain, members] of groups) {
-    const [first, ...more] = members
-    if (first !== undefined && more.length === 0) unique.set(trustDomain, first)
-    else {
-      const names = members.map(({ id }) => id).join(', ')
-      for (const { id } of members) {
-        const object = sources.get(id)
-        const message = `spec.trustDomain: "${trustDomain}" belongs to ${names}; callers from it cannot be told apart and are refused`
-        if (object !== undefined) conditions.fails(object, 'ResolvedRefs', 'AmbiguousTrustDomain', message)
-      }
-    }
-  }
-  return unique
+  const alone = [...groups].flatMap(([trustDomain, [first, ...more]]) =>
+    first === undefined || more.length > 0 ? [] : [[trustDomain, first] as const],
+  )
+  return new Map(alone)
 }

@@ -1,14 +1,16 @@
+import type { TrustBundle } from '../identity/trust-bundle.ts'
 import type { ObjectStore } from '../objects/store.ts'
 import { collectClusters, readPeers } from './clusters.ts'
 import { Conditions } from './conditions.ts'
 import { collectExposures } from './exposure.ts'
 import { collectGateways } from './gateways.ts'
 import { collectImports } from './imports.ts'
+import { collectOrigins, reportOrigins } from './origins.ts'
 import { PodIndex } from './pod-index.ts'
 import { reachability, selectOrganizationSetting } from './reachability.ts'
 import { collectServices } from './services.ts'
 import { reportSettings } from './setting-status.ts'
-import type { Model } from './types.ts'
+import type { Model, Peer } from './types.ts'
 import { indexWorkspaces } from './workspaces.ts'
 
 export interface ModelInput {
@@ -18,18 +20,27 @@ export interface ModelInput {
   readonly trustDomain: string
   /** Every object in force now. */
   readonly list: ObjectStore['list']
+  /** The bundle of this cluster (undefined) or of a peer, as it is in force; without them clusters that share a trust domain are nobody. */
+  readonly bundleOf?: (peer: Peer | undefined) => TrustBundle | undefined
 }
 
 /** Derives the model of one cluster from its objects: pure, so equal objects give an equal model, in any order of listing. */
-export function computeModel({ cluster, trustDomain, list }: ModelInput): Model {
+export function computeModel({ cluster, trustDomain, list, bundleOf }: ModelInput): Model {
   const conditions = new Conditions()
   const peers = readPeers(list('Secret'), cluster, conditions)
-  const { self, clusters, clusterByTrustDomain } = collectClusters(
+  const { self, clusters, clusterByTrustDomain, objects } = collectClusters(
     { cluster, trustDomain },
     list('Cluster'),
     peers,
     conditions,
   )
+  const bundles = new Map<string, TrustBundle>()
+  for (const peer of [undefined, ...peers]) {
+    const bundle = bundleOf?.(peer)
+    if (bundle !== undefined) bundles.set(peer?.cluster ?? cluster, bundle)
+  }
+  const origins = collectOrigins(clusters, bundles)
+  reportOrigins(origins, bundles, objects, conditions)
   const organization = selectOrganizationSetting(list('OrganizationSetting'), list('Cluster'), conditions)
 
   const pods = new PodIndex(list('Pod'))
@@ -65,6 +76,7 @@ export function computeModel({ cluster, trustDomain, list }: ModelInput): Model 
     self,
     clusters,
     clusterByTrustDomain,
+    ...origins,
     services,
     gateways: gateways.gateways,
     exposures,

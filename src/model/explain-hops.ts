@@ -84,8 +84,9 @@ export function reachableHop(model: Model, from: string): Hop {
       `apply a Secret labelled isthmus.io/peer: "true" with data.cluster ${from}`,
     )
   }
-  if (model.clusterByTrustDomain.get(client.trustDomain)?.id !== from) {
-    const detail = `trust domain "${client.trustDomain}" of ${from} is not its alone, so its callers cannot be told apart`
+  const origin = model.origins.get(from)
+  if (origin === undefined || origin.issuers?.length === 0) {
+    const detail = `trust domain "${client.trustDomain}" of ${from} is not its alone, nor is any CA of it, so its callers cannot be told apart`
     return breaks(
       'reachable',
       'AmbiguousTrustDomain',

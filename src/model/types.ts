@@ -17,6 +17,25 @@ export interface ClusterInfo {
   readonly locality: { readonly region: string; readonly zone: string }
 }
 
+/** How the callers of a cluster are known. */
+export interface Origin {
+  readonly cluster: ClusterInfo
+  /**
+   * Undefined: whoever is of the cluster's trust domain is of the cluster. Else, where it shares its trust domain or a CA with
+   * another, only those whose certificate one of these CAs signed (SHA-256 of the public key, sorted); empty: nobody.
+   */
+  readonly issuers: readonly string[] | undefined
+}
+
+/** A CA, by its public key, that several clusters have in their bundles: it speaks for none of them. */
+export interface SharedCa {
+  readonly publicKeyHash: string
+  /** As OpenSSL writes it. */
+  readonly name: string
+  /** Ids, sorted. */
+  readonly clusters: readonly string[]
+}
+
 export interface ModelEndpoint {
   readonly address: string
   /** The target port's number on this endpoint. */
@@ -145,6 +164,9 @@ export interface Model {
   readonly clusters: ReadonlyMap<string, ClusterInfo>
   /** By trust domain; only where one cluster alone has it. */
   readonly clusterByTrustDomain: ReadonlyMap<string, ClusterInfo>
+  /** By id of each cluster that has a trust domain. */
+  readonly origins: ReadonlyMap<string, Origin>
+  readonly sharedCas: readonly SharedCa[]
   readonly services: readonly ModelService[]
   readonly gateways: readonly ModelGateway[]
   /** Every service of this cluster, exposed or not, with the reason. By host. */

@@ -2,10 +2,13 @@ import { BlockList, isIPv4, isIPv6 } from 'node:net'
 import { matchesString } from '../resources/accept-match.ts'
 import type { AddressRange, PermissionRule, PrincipalRule } from '../resources/accept-types.ts'
 
-/** Everything that policy may look at. The id is the one verified SPIFFE id; nothing else in the certificate counts. */
+/** Everything that policy may look at. The id is the one verified SPIFFE id and the
+ * issuer the CA that vouches for it; nothing else in the certificate counts. */
 export interface Caller {
   /** Undefined: nobody proved to be anybody. */
   readonly id: string | undefined
+  /** SHA-256 of the public key of the CA that signed the verified certificate, hexadecimal; undefined where the id is. */
+  readonly issuer?: string | undefined
   /** The server name as it was asked for, lower case. */
   readonly serverName: string
   /** The other names of what it leads to: a rule about one of them is about all, or an alias would be a way around it. */
@@ -85,6 +88,10 @@ function compilePrincipal(rule: PrincipalRule, unknown: boolean): Test {
     case 'id': {
       const { match } = rule
       return ({ id }) => (id === undefined ? unknown : match === undefined || matchesString(match, id))
+    }
+    case 'issuer': {
+      const keys = new Set(rule.keys)
+      return ({ issuer }) => (issuer === undefined ? unknown : keys.has(issuer))
     }
     case 'remoteIp': {
       const within = compileRange(rule.range)

@@ -168,7 +168,7 @@ export class TlsAcceptor {
     if (leaf === undefined) return fail({ flag: 'ID_REFUSED', reason: 'the client showed no certificate' })
     const svid = this.#identify(chain, leaf)
     if (!svid.ok) return svid
-    const caller = this.#callerOf(connection, chain, svid.value.id.uri)
+    const caller = { ...this.#callerOf(connection, chain, svid.value.id.uri), issuer: svid.value.issuer }
     connection.peer = { caller, proof: { leaf, svid: svid.value } }
     const admitted = this.#judge.admit(connection, chain.policy, caller)
     return admitted.ok ? ok(chain) : admitted

@@ -17,6 +17,7 @@ import {
 import type { AcceptContext } from './accept-context.ts'
 import { readStringMatch } from './accept-match.ts'
 import type { AddressRange, PermissionRule, PrincipalRule, RbacConfig, RbacRules } from './accept-types.ts'
+import { ISSUER_TYPE, readIssuers } from './issuer-principal.ts'
 import { MTLS_AUTHENTICATED_TYPE, readCustomPrincipal } from './newer-envoy.ts'
 
 /** `Principal.custom`, younger than our generated code. */
@@ -154,14 +155,20 @@ function readCidr(ctx: AcceptContext, range: CidrRange, path: string): AddressRa
   return isIP(range.addressPrefix) === 0 ? NOWHERE : { address: range.addressPrefix, prefixLength }
 }
 
-/** Principal `custom` with `mtls_authenticated`: the verified URI SAN, the one form that Envoy too reads safely. */
+/**
+ * Principal `custom` with `mtls_authenticated`: the verified URI SAN, the one form that Envoy too reads safely; or with our own,
+ * which knows the caller's issuer.
+ */
 function readCustom(ctx: AcceptContext, message: Principal, path: string): PrincipalRule {
   const other = message.$unknown?.find(({ no }) => no !== CUSTOM_PRINCIPAL)
   if (other !== undefined) return refused(ctx, `${path}.field number ${other.no}`, 'not supported')
   try {
     const custom = readCustomPrincipal(message)
     if (custom === undefined) return refused(ctx, path, 'expected an identifier')
-    return readMtlsAuthenticated(ctx, custom.config, `${path}.custom.typed_config`)
+    const at = `${path}.custom.typed_config`
+    if (custom.config?.typeUrl !== ISSUER_TYPE) return readMtlsAuthenticated(ctx, custom.config, at)
+    const { keys, error } = readIssuers(custom.config)
+    return error === undefined ? { kind: 'issuer', keys } : refused(ctx, at, error)
   } catch {
     return refused(ctx, `${path}.custom`, 'does not decode as envoy.config.core.v3.TypedExtensionConfig')
   }

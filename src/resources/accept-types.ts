@@ -58,6 +58,8 @@ export type PrincipalRule =
   | { readonly kind: 'not'; readonly rule: PrincipalRule }
   /** The verified SPIFFE id; without a matcher any verified id. */
   | { readonly kind: 'id'; readonly match: StringMatch | undefined }
+  /** The CA that signed the verified certificate, by the SHA-256 of its public key (SPKI), hexadecimal. */
+  | { readonly kind: 'issuer'; readonly keys: readonly string[] }
   /** `direct`: the other end of the TCP connection, whatever the PROXY protocol says. */
   | { readonly kind: 'remoteIp'; readonly direct: boolean; readonly range: AddressRange }
 

@@ -9,15 +9,13 @@ import {
 } from '../xds/gen/envoy/config/cluster/v3/cluster_pb.js'
 import { ClusterLoadAssignmentSchema } from '../xds/gen/envoy/config/endpoint/v3/endpoint_pb.js'
 import { type Listener, ListenerSchema } from '../xds/gen/envoy/config/listener/v3/listener_pb.js'
-import { type Principal, PrincipalSchema, RBAC_Action } from '../xds/gen/envoy/config/rbac/v3/rbac_pb.js'
 import { TlsInspectorSchema } from '../xds/gen/envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector_pb.js'
-import { type RBAC, RBACSchema } from '../xds/gen/envoy/extensions/filters/network/rbac/v3/rbac_pb.js'
 import { SniClusterSchema } from '../xds/gen/envoy/extensions/filters/network/sni_cluster/v3/sni_cluster_pb.js'
 import { TcpProxySchema } from '../xds/gen/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js'
 import { SecretSchema } from '../xds/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js'
 import { DownstreamTlsContextSchema } from '../xds/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.js'
 import { TYPE } from '../xds/types.ts'
-import { REACHABILITY_FILTER } from './accept-types.ts'
+import { type Callers, callerFilters, callersOf } from './caller-rules.ts'
 import { loadAssignment, localEndpoints, normalise } from './endpoints.ts'
 import {
   adsSource,
@@ -31,9 +29,8 @@ import {
   tlsContext,
   transportSocket,
   trustBundleSecret,
-  uriSan,
 } from './envoy.ts'
-import { connectAfterHandshake, mtlsAuthenticated } from './newer-envoy.ts'
+import { connectAfterHandshake } from './newer-envoy.ts'
 import { SnapshotBuilder } from './snapshot-builder.ts'
 
 export interface GatewayOptions {
@@ -41,16 +38,12 @@ export interface GatewayOptions {
   readonly bind: { readonly address: string; readonly port: number }
   /** This cluster's own trust bundle and its peers', by trust domain. */
   readonly bundles: readonly DomainBundle[]
+  /** Whether the client knows our principal for a caller's issuer, as our own engine does. Default false. */
+  readonly issuers?: boolean
   /** False for clients in clear: everything but the Secret. */
   readonly secrets: boolean
   /** An Envoy's SDS file with its own certificate; empty for our gateway. */
   readonly credentialFile: string
-}
-
-/** A trust domain that may call this cluster, with the reason as its policy's name. */
-interface Caller {
-  readonly trustDomain: string
-  readonly policy: string
 }
 
 /**
@@ -70,14 +63,9 @@ export function gatewayResources(
 
   addUpstreams(builder, model, `${gateway.namespace}/${gateway.name}`)
   const { bundles, bind, credentialFile } = options
-  const callers = callersOf(model, bundles)
-  const federated = bundles.map(({ trustDomain }) => trustDomain)
-  builder.message(
-    TYPE.listener,
-    ListenerSchema,
-    'eastwest',
-    { bind, callers, federated, credentialFile },
-    () => listener(options, callers, federated),
+  const callers = callersOf(model, options)
+  builder.message(TYPE.listener, ListenerSchema, 'eastwest', { bind, callers, credentialFile }, () =>
+    listener(options, callers),
   )
   if (options.secrets) {
     builder.message(TYPE.secret, SecretSchema, TRUST_BUNDLES, bundles, () => trustBundleSecret(bundles))
@@ -111,23 +99,7 @@ function upstream(name: string): XdsCluster {
   })
 }
 
-/** Who may call: clusters told apart by their trust domain, that have a bundle, and whose network may reach this one. */
-function callersOf(model: Model, bundles: readonly DomainBundle[]): Caller[] {
-  const callers: Caller[] = []
-  for (const { trustDomain } of bundles) {
-    const cluster = model.clusterByTrustDomain.get(trustDomain)
-    if (cluster === undefined) continue
-    const decision = model.reachable(cluster.network, model.self.network)
-    if (decision.allowed) callers.push({ trustDomain, policy: `${cluster.id}: ${decision.reason}` })
-  }
-  return callers
-}
-
-function listener(
-  { bind, credentialFile }: GatewayOptions,
-  callers: readonly Caller[],
-  federated: readonly string[],
-): Listener {
+function listener({ bind, credentialFile }: GatewayOptions, callers: Callers): Listener {
   // Not ON_DOWNSTREAM_DATA, which would deadlock protocols where the server speaks first.
   const proxy = tcpProxy('eastwest', 'BlackHole')
   connectAfterHandshake(proxy, 65_536)
@@ -152,7 +124,7 @@ function listener(
         name: 'terminate',
         filterChainMatch: { transportProtocol: 'tls' },
         filters: [
-          filter(REACHABILITY_FILTER, RBACSchema, rbac(callers, federated)),
+          ...callerFilters(callers),
           filter('envoy.filters.network.sni_cluster', SniClusterSchema, create(SniClusterSchema)),
           filter('envoy.filters.network.tcp_proxy', TcpProxySchema, proxy),
         ],
@@ -161,47 +133,4 @@ function listener(
       },
     ],
   })
-}
-
-function rbac(callers: readonly Caller[], federated: readonly string[]): RBAC {
-  return create(RBACSchema, {
-    statPrefix: 'eastwest.',
-    rules: {
-      action: RBAC_Action.ALLOW,
-      policies: Object.fromEntries(
-        callers.map(({ trustDomain, policy }) => [
-          policy,
-          {
-            permissions: [{ rule: { case: 'any' as const, value: true } }],
-            principals: [onlyOf(trustDomain, federated)],
-          },
-        ]),
-      ),
-    },
-  })
-}
-
-/**
- * A caller with a URI SAN of `trustDomain` and none of another federated domain: Envoy picks the bundle by the first URI SAN
- * but would match any, so a certificate with two could pass as somebody else.
- */
-function onlyOf(trustDomain: string, federated: readonly string[]): Principal {
-  const others = federated.filter((other) => other !== trustDomain)
-  return create(PrincipalSchema, {
-    identifier: {
-      case: 'andIds',
-      value: {
-        ids: [
-          memberOf(trustDomain),
-          ...others.map((other) =>
-            create(PrincipalSchema, { identifier: { case: 'notId', value: memberOf(other) } }),
-          ),
-        ],
-      },
-    },
-  })
-}
-
-function memberOf(trustDomain: string): Principal {
-  return mtlsAuthenticated(uriSan('prefix', `spiffe://${trustDomain}/`))
 }

@@ -45,10 +45,13 @@ export function mtlsAuthenticated(matcher: SubjectAltNameMatcher): Principal {
     .tag(1, WireType.LengthDelimited)
     .bytes(toBinary(SubjectAltNameMatcherSchema, matcher))
     .finish()
-  const extension = create(TypedExtensionConfigSchema, {
-    name: MTLS_AUTHENTICATED,
-    typedConfig: create(AnySchema, { typeUrl: MTLS_AUTHENTICATED_TYPE, value: config }),
-  })
+  const typedConfig = create(AnySchema, { typeUrl: MTLS_AUTHENTICATED_TYPE, value: config })
+  return customPrincipal(MTLS_AUTHENTICATED, typedConfig)
+}
+
+/** A principal that an extension decides about. */
+export function customPrincipal(name: string, typedConfig: Any): Principal {
+  const extension = create(TypedExtensionConfigSchema, { name, typedConfig })
   const principal = create(PrincipalSchema)
   principal.$unknown = [lengthDelimited(CUSTOM_PRINCIPAL, toBinary(TypedExtensionConfigSchema, extension))]
   return principal

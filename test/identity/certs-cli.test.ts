@@ -1,6 +1,6 @@
 // The command as an operator runs it: its own process, its exit codes, its words.
 import { type SpawnSyncReturns, spawnSync } from 'node:child_process'
-import { readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
@@ -44,6 +44,24 @@ t.test('init, issue, show, bundle', async (t) => {
   const copy = join(folder, 'copy')
   t.match(certs('import', '--cacerts', ca, '--out', copy, '--trust-domain', 'c1.example'), { status: 0 })
   t.equal(certs('bundle', '--ca', copy).stdout, read('ca.crt'))
+})
+
+t.test('--parent: several CAs under one root', async (t) => {
+  const folder = t.testdir()
+  const at = (name: string) => join(folder, name)
+  const init = (name: string, ...more: string[]) =>
+    certs('init', '--trust-domain', 'cluster.local', '--dir', at(name), ...more)
+  t.match(init('root'), { status: 0 })
+  for (const name of ['one', 'two']) {
+    t.match(init(name, '--parent', at('root')), { status: 0, stdout: /its root is that of/ })
+    t.equal(
+      readFileSync(join(at(name), 'root-cert.pem'), 'utf8'),
+      readFileSync(at('root/root-cert.pem'), 'utf8'),
+    )
+    t.notOk(existsSync(join(at(name), 'root-key.pem')), 'the root key stays where it is')
+  }
+  t.not(certs('bundle', '--ca', at('one')).stdout, certs('bundle', '--ca', at('two')).stdout)
+  t.match(init('three', '--parent', at('one')), { status: 64, stderr: /one has no root-key\.pem/ })
 })
 
 t.test('wrong use ends with 64 and one clear line', async (t) => {

@@ -16,6 +16,7 @@ import { acceptListener } from '../../src/resources/accept-listener.ts'
 import { references } from '../../src/resources/accept-references.ts'
 import { acceptSecret } from '../../src/resources/accept-secret.ts'
 import { acceptUpstream } from '../../src/resources/accept-upstream.ts'
+import { issuedBy } from '../../src/resources/issuer-principal.ts'
 import { connectAfterHandshake } from '../../src/resources/newer-envoy.ts'
 import { ClusterSchema } from '../../src/xds/gen/envoy/config/cluster/v3/cluster_pb.js'
 import { ClusterLoadAssignmentSchema } from '../../src/xds/gen/envoy/config/endpoint/v3/endpoint_pb.js'
@@ -531,6 +532,15 @@ tap.test('fields that are newer than the generated code', async (t) => {
     /field number 13/ as never,
     /not supported/,
   )
+  const key = 'a1'.repeat(32)
+  t.ok(acceptListener(gatewayListener({ rbac: allow({ p: [issuedBy([key])] }) })).ok, 'our own principal')
+  for (const keys of [[], [key.toUpperCase()], [key, '']])
+    refused(
+      t,
+      acceptListener(gatewayListener({ rbac: allow({ p: [issuedBy(keys)] }) })),
+      /principals\[0\]\.custom\.typed_config/ as never,
+      /public_key_sha256: expected/,
+    )
   t.ok(acceptListener(sidecarListener({ ...{}, maxConnectAttempts: 2 })).ok)
   t.ok(tcpProxy())
 })

@@ -59,6 +59,18 @@ t.test('principals', async (t) => {
   t.ok(allowed([filter('ALLOW', [ANY], [{ kind: 'or', rules: [id(exact('no')), ANY] }])]))
 })
 
+t.test('issuers', async (t) => {
+  const rule: PrincipalRule = { kind: 'issuer', keys: ['aa', 'bb'] }
+  t.ok(allowed([filter('ALLOW', [ANY], [rule])], { issuer: 'bb' }))
+  t.notOk(allowed([filter('ALLOW', [ANY], [rule])], { issuer: 'cc' }))
+  t.notOk(allowed([filter('ALLOW', [ANY], [rule])], { issuer: undefined }), 'not known is not allowed')
+  t.notOk(allowed([filter('DENY', [ANY], [rule])], { issuer: undefined }), 'nor is it spared a denial')
+  t.notOk(
+    allowed([filter('ALLOW', [ANY], [{ kind: 'not', rule }])], { issuer: undefined }),
+    'nor turned around',
+  )
+})
+
 t.test('source addresses', async (t) => {
   const range: PrincipalRule = {
     kind: 'remoteIp',
