@@ -2,6 +2,7 @@ import type { Clock } from '../lib/clock.ts'
 import type { Logger } from '../lib/log.ts'
 import type { AccessLogEntry, Ending, ResponseFlag } from './access-log.ts'
 import { Connection, type ConnectionInit, type ConnectionState } from './connection.ts'
+import { OverheadGuard } from './overhead-guard.ts'
 import type { ShadowVerdict } from './rbac.ts'
 import { TrafficRecorder, type TrafficStats } from './traffic-stats.ts'
 
@@ -31,6 +32,7 @@ export interface ConnectionTableOptions {
 export class ConnectionTable {
   readonly #options: ConnectionTableOptions
   readonly #connections = new Set<Connection>()
+  readonly #overhead: OverheadGuard
   readonly #whenEmpty = new Set<() => void>()
   readonly #byFlag: Partial<Record<ResponseFlag, number>> = {}
   readonly #traffic = new TrafficRecorder()
@@ -43,6 +45,7 @@ export class ConnectionTable {
 
   constructor(options: ConnectionTableOptions) {
     this.#options = options
+    this.#overhead = new OverheadGuard(options.clock, this.#connections)
   }
 
   get connections(): ReadonlySet<Connection> {
@@ -87,6 +90,7 @@ export class ConnectionTable {
     )
     this.#accepted += 1
     this.#connections.add(connection)
+    this.#overhead.wake()
     if (this.#connections.size <= capacity) return connection
     connection.end({ flag: 'UO', reason: `more than ${capacity} connections` }, 'leave')
     return undefined

@@ -68,6 +68,8 @@ export class Connection {
   peer: Peer | undefined
   /** Bytes that were read from the client before it was spliced. */
   headBytes = 0
+  /** For `OverheadGuard`: what it found when it last looked. */
+  overheadSeen = 0
   readonly #init: ConnectionInit
   readonly #cleanups: (() => void)[] = []
   readonly #facts: { -readonly [K in keyof Facts]: Facts[K] } = {
@@ -145,6 +147,8 @@ export class Connection {
         { flag: 'DC', reason: `the client broke the connection: ${error.code ?? error.message}` },
         'leave',
       )
+      // A fault inside an established TLS connection does not close its socket (Node).
+      raw.destroy()
     })
     raw.on('close', () => {
       const { phase } = this.#state

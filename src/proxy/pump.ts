@@ -93,6 +93,8 @@ export class Pump {
     let detail = 'closed before its end'
     self.stream.on('error', (error: NodeJS.ErrnoException) => {
       detail = error.code ?? error.message
+      // Node reports what is wrong inside an established TLS connection and leaves the socket open, for ever if the peer likes.
+      self.stream.destroy()
     })
     self.stream.on('close', () => {
       const whole = self.stream.readableEnded && self.stream.writableFinished

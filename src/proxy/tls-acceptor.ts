@@ -131,10 +131,10 @@ export class TlsAcceptor {
     else if (!connection.ended) chain.edge?.accept(raw)
   }
 
-  onFailure(raw: Socket, reason: string, certificate: boolean): void {
+  onFailure(raw: Socket, ending: Ending): void {
     const found = this.#handshaking.get(raw)
-    // Node has sent its alert, if any; what it leaves open is closed here.
-    found?.connection.end({ flag: certificate ? 'ID_REFUSED' : 'TLS_HANDSHAKE', reason }, 'close')
+    // The runtime has sent its alert, if any; what it leaves open is closed here.
+    found?.connection.end(ending, 'close')
     if (found === undefined) raw.destroy()
   }
 

@@ -8,6 +8,7 @@ import {
 } from 'node:tls'
 import { serverTlsOptions } from '../identity/tls.ts'
 import type { DownstreamTls } from '../resources/accept-types.ts'
+import type { Ending } from './access-log.ts'
 import type { TlsMaterial } from './secrets.ts'
 
 /** Istio's metadata exchange: who selects it must speak its preamble first, which we do not. */
@@ -16,7 +17,7 @@ const PEER_EXCHANGE = 'istio-peer-exchange'
 export interface TlsEdgeEvents {
   /** The handshake is over, and the client's chain leads to one of the pooled CAs. Nothing more is known of it. */
   onSecure(raw: Socket, stream: TLSSocket): void
-  onFailure(raw: Socket, reason: string, certificate: boolean): void
+  onFailure(raw: Socket, ending: Ending): void
 }
 
 /**
@@ -28,8 +29,6 @@ export class TlsEdge {
   #tls: DownstreamTls
   #material: TlsMaterial
   #server: Server
-  /** Sockets by `address:port` of the client, for runtimes where a TLS socket does not know the socket below it. */
-  readonly #byRemote = new Map<string, Socket>()
 
   constructor(tls: DownstreamTls, material: TlsMaterial, events: TlsEdgeEvents) {
     this.#tls = tls
@@ -60,11 +59,6 @@ export class TlsEdge {
 
   /** Takes over a socket that is paused, with its ClientHello put back. */
   accept(raw: Socket): void {
-    const key = `${raw.remoteAddress}:${raw.remotePort}`
-    this.#byRemote.set(key, raw)
-    raw.once('close', () => {
-      if (this.#byRemote.get(key) === raw) this.#byRemote.delete(key)
-    })
     this.#server.emit('connection', raw)
   }
 
@@ -82,28 +76,25 @@ export class TlsEdge {
       ALPNCallback: ({ protocols }) => chooseProtocol(this.#tls.alpn, protocols),
     })
     server.on('secureConnection', (stream) => {
-      const raw = this.#rawOf(stream)
+      const raw = rawOf(stream)
       if (raw === undefined) stream.destroy()
       else this.#events.onSecure(raw, stream)
     })
     server.on('tlsClientError', (error: NodeJS.ErrnoException, stream) => {
-      const raw = this.#rawOf(stream)
-      const { authorizationError } = stream
+      const raw = rawOf(stream)
       if (raw === undefined) stream.destroy()
-      else
-        this.#events.onFailure(
-          raw,
-          describe(error, authorizationError),
-          isCertificateFault(error, authorizationError),
-        )
+      else this.#events.onFailure(raw, endingOf(error, stream.authorizationError))
     })
     return server
   }
+}
 
-  #rawOf(stream: TLSSocket): Socket | undefined {
-    const parent = (stream as { readonly _parent?: Socket })._parent
-    return parent ?? this.#byRemote.get(`${stream.remoteAddress}:${stream.remotePort}`)
-  }
+/**
+ * The socket below: no public property tells, on Node or on Bun, and an address is no key (two connections may share the client's).
+ * Without it nobody knows whose handshake this was, and it is dropped.
+ */
+function rawOf(stream: TLSSocket): Socket | undefined {
+  return (stream as { readonly _parent?: Socket })._parent
 }
 
 /**
@@ -114,12 +105,24 @@ export function chooseProtocol(ours: readonly string[], offered: readonly string
   return ours.find((name) => offered.includes(name)) ?? offered.find((name) => name !== PEER_EXCHANGE)
 }
 
-function isCertificateFault(error: NodeJS.ErrnoException, authorizationError: unknown): boolean {
-  return Boolean(authorizationError) || error.code === 'ERR_SSL_PEER_DID_NOT_RETURN_A_CERTIFICATE'
-}
+/** OpenSSL leaves the key usage to us, BoringSSL (Bun) looks at it when the client signs. */
+const NO_CERTIFICATE = 'ERR_SSL_PEER_DID_NOT_RETURN_A_CERTIFICATE'
+const WRONG_KEY_USAGE = 'ERR_SSL_KEY_USAGE_BIT_INCORRECT'
 
-function describe(error: NodeJS.ErrnoException, authorizationError: unknown): string {
-  if (authorizationError) return `the client's certificate is refused: ${String(authorizationError)}`
-  if (error.code === 'ERR_SSL_PEER_DID_NOT_RETURN_A_CERTIFICATE') return 'the client showed no certificate'
-  return `the handshake failed: ${error.code ?? error.message}`
+function endingOf(error: NodeJS.ErrnoException, authorizationError: unknown): Ending {
+  const { code } = error
+  if (authorizationError)
+    return {
+      flag: 'ID_REFUSED',
+      reason: `the client's certificate is refused: ${String(authorizationError)}`,
+    }
+  if (code === NO_CERTIFICATE) return { flag: 'ID_REFUSED', reason: 'the client showed no certificate' }
+  if (code === WRONG_KEY_USAGE)
+    return {
+      flag: 'ID_REFUSED',
+      reason: "the client's certificate is refused: its keyUsage lacks digitalSignature",
+    }
+  if (code === 'ECONNRESET' || code === 'EPIPE')
+    return { flag: 'DC', reason: 'the client left while in its handshake' }
+  return { flag: 'TLS_HANDSHAKE', reason: `the handshake failed: ${code ?? error.message}` }
 }
