@@ -9,7 +9,7 @@ import type { EngineMainOptions, ToEngine } from './engine-target.ts'
 import { acceptEveryCertificate } from './unchecked.ts'
 
 const options = JSON.parse(process.argv[2] ?? '{}') as EngineMainOptions
-if (options.unchecked === true) acceptEveryCertificate(SvidVerifier)
+if (options.unchecked !== undefined) acceptEveryCertificate(SvidVerifier, options.unchecked)
 
 const say = (message: object): void => {
   process.stdout.write(`${JSON.stringify(message)}\n`)

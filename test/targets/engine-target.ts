@@ -12,8 +12,8 @@ const MAIN = fileURLToPath(new URL('engine-main.ts', import.meta.url))
 
 export interface EngineMainOptions {
   readonly limits?: Partial<ProxyLimits>
-  /** Checks no certificate: see `unchecked.ts`. */
-  readonly unchecked?: boolean
+  /** Checks no certificate and takes everybody for this SPIFFE id: see `unchecked.ts`. */
+  readonly unchecked?: string
 }
 
 /** One set of changes; answered with the same id. */

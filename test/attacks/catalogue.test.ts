@@ -1,0 +1,47 @@
+// The whole catalogue against our engine on Node and on Bun, and against Envoy, and against an engine that checks nothing.
+import t from 'tap'
+import { EngineTarget } from '../targets/engine-target.ts'
+import { EnvoyTarget } from '../targets/envoy-target.ts'
+import { type Target, type TargetKind, unavailable } from '../targets/target.ts'
+import { catalogue } from './catalogue.ts'
+import { TRUST_DOMAIN } from './certificates.ts'
+import { setScene } from './context.ts'
+import { type AttackResult, runCatalogue } from './run.ts'
+
+const scene = await setScene()
+const attacks = catalogue(scene.pool)
+t.teardown(() => scene.canary.close())
+
+async function start(kind: TargetKind): Promise<Target> {
+  if (kind === 'envoy') return EnvoyTarget.start(scene.resources)
+  const target = new EngineTarget(kind)
+  await target.update(scene.resources)
+  return target
+}
+
+const told = ({ attack, outcome, expected, connects, bytes }: AttackResult) =>
+  `${attack.row} ${attack.title}: ${outcome}, expected ${expected}; ${connects} connects, ${bytes} bytes`
+
+for (const kind of ['node', 'bun', 'envoy'] as const) {
+  t.test(
+    `every attack ends on ${kind} as the catalogue says`,
+    { skip: unavailable(kind) ?? false },
+    async (t) => {
+      const target = await start(kind)
+      t.teardown(() => target.stop())
+      const results = await runCatalogue(target, scene, attacks)
+      t.same(results.filter(({ passed }) => !passed).map(told), [])
+      t.equal(results.length, attacks.length)
+    },
+  )
+}
+
+t.test('control: an engine that checks no certificate leaks in every row that refuses one', async (t) => {
+  const target = new EngineTarget('node', { unchecked: `spiffe://${TRUST_DOMAIN}/ns/any/sa/body` })
+  t.teardown(() => target.stop())
+  await target.update(scene.resources)
+  const refusing = attacks.filter(({ row, ours }) => row >= 25 && row <= 38 && ours !== 'routed')
+  const kept = (await runCatalogue(target, scene, refusing)).filter(({ bytes }) => bytes === 0)
+  t.same(kept.map(told), [])
+  t.ok(refusing.length > 50)
+})
