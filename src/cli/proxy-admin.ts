@@ -1,12 +1,11 @@
 import { healthRoutes } from '../admin/health.ts'
 import { type AdminRoute, AdminServer } from '../admin/http.ts'
 import type { Logger } from '../lib/log.ts'
-import { formatProblem, type Result } from '../lib/result.ts'
+import { formatProblem } from '../lib/result.ts'
 import { type Authority, formatAuthority, isLoopback } from '../proxy/names/authority.ts'
-import { dumpSnapshot } from '../proxy/process/config-dump.ts'
 import { KeepListening } from '../proxy/process/keep-listening.ts'
 import type { Supervisor } from '../proxy/process/supervisor.ts'
-import type { WorkerStatus } from '../proxy/process/worker.ts'
+import { type EnvoyAdminOptions, envoyAdminRoutes, HealthOverride } from './envoy-admin/routes.ts'
 import { proxyMetrics } from './proxy-metrics.ts'
 import type { ProxyConfig } from './proxy-options.ts'
 
@@ -26,9 +25,14 @@ export class ProxyAdmin {
   constructor({ supervisor, config, logger }: ProxyAdminOptions) {
     this.#config = config
     this.#logger = logger
+    const health = new HealthOverride()
+    // Our parent is the launcher, which drains the workers and ends us last.
+    const quit = () => void process.kill(process.ppid, 'SIGTERM')
     this.#servers = {
-      admin: new AdminServer({ routes: adminRoutes(supervisor, config) }),
-      health: new AdminServer({ routes: healthRoutes({ pending: () => supervisor.pending() }) }),
+      admin: new AdminServer({ routes: adminRoutes({ supervisor, config, health, quit }) }),
+      health: new AdminServer({
+        routes: healthRoutes({ pending: async () => [...(await supervisor.pending()), ...health.pending] }),
+      }),
       metrics: new AdminServer({ routes: proxyMetrics(supervisor).routes() }),
     }
   }
@@ -58,56 +62,32 @@ export class ProxyAdmin {
   }
 }
 
-function adminRoutes(supervisor: Supervisor, config: ProxyConfig): Record<string, AdminRoute> {
-  const ofWorker = (pick: (status: WorkerStatus) => unknown): AdminRoute => {
-    return async () => {
-      const worker = await supervisor.worker()
-      return worker.ok ? { body: pick(worker.value) } : { status: 503, body: { error: worker.error } }
-    }
-  }
+function adminRoutes(options: EnvoyAdminOptions): Record<string, AdminRoute> {
+  const { supervisor, config, health } = options
   return {
+    ...envoyAdminRoutes(options),
     '/status': async () => {
-      const [pending, worker] = await Promise.all([supervisor.pending(), supervisor.worker()])
-      const part = worker.ok ? worker.value : { error: worker.error }
+      const [pending, workers] = await Promise.all([supervisor.pending(), supervisor.workers()])
+      const missing = [...pending, ...health.pending]
       return {
         body: {
           kind: config.kind,
-          ready: pending.length === 0,
-          pending,
+          ready: missing.length === 0,
+          pending: missing,
           ...supervisor.status(),
-          worker: part,
+          credential: supervisor.identity()?.credential ?? null,
+          credentialProblems: supervisor.credentialProblems().map(formatProblem),
+          worker: workers[0] ?? { error: 'the worker is not connected' },
+          workers: workers.map(({ engine, ...about }) => ({ ...about, connections: engine.connections })),
         },
       }
     },
-    '/config_dump': async () => ({ body: dumpSnapshot(supervisor.resources()) }),
-    '/clusters': ofWorker(({ engine }) => engine.upstreams),
-    '/listeners': ofWorker(({ engine }) => engine.listeners),
-    '/certs': async () => ({ body: certificates(supervisor) }),
     '/drain': async (_query, method) => {
       if (method !== 'POST') return { status: 405, body: 'POST drains; it answers once that is done\n' }
-      return answer(await supervisor.drain(config.drainMs), (report) => ({
-        drained: true,
-        ...(report as object),
-      }))
-    },
-    '/logging': async (query, method) => {
-      const level = query.get('level')
-      if (level === null) return { body: { level: supervisor.level } }
-      // A page's <img> is a GET without an Origin: it must change nothing.
-      if (method !== 'POST') return { status: 405, body: 'changing the level needs POST\n' }
-      return answer(await supervisor.setLevel(level), () => ({ level }))
+      const drained = await supervisor.drain(config.drainMs)
+      return drained.ok
+        ? { body: { drained: true, ...drained.value } }
+        : { status: 503, body: { error: drained.error } }
     },
   }
-}
-
-function answer(result: Result<unknown, string>, body: (value: unknown) => unknown) {
-  return result.ok ? { body: body(result.value) } : { status: 503, body: { error: result.error } }
-}
-
-function certificates(supervisor: Supervisor): unknown {
-  const identity = supervisor.identity()
-  const problems = supervisor.credentialProblems().map(formatProblem)
-  if (identity === undefined) return { problems }
-  const { credential, bundle } = identity
-  return { credential, trustDomain: bundle.trustDomain, bundle: bundle.certificates.length, problems }
 }

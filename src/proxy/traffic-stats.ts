@@ -15,6 +15,20 @@ export interface TrafficCounters {
   readonly open: number
 }
 
+/** What came to one listener, in the words of Envoy's listener and rbac statistics. */
+export interface ListenerCounters {
+  readonly listener: string
+  readonly accepted: number
+  readonly active: number
+  readonly handshakes: number
+  /** No handshake came about, for another reason than a certificate. */
+  readonly handshakeFailures: number
+  readonly certificatesRefused: number
+  readonly noFilterChain: number
+  readonly rbacAllowed: number
+  readonly rbacDenied: number
+}
+
 /** `counts[i]` values were at most `bounds[i]` ms and over the bound before; the last count has no bound. */
 export interface Histogram {
   readonly boundsMs: readonly number[]
@@ -32,6 +46,7 @@ export interface TrafficStats {
   readonly shadowAllowed: number
   readonly shadowDenied: number
   readonly traffic: readonly TrafficCounters[]
+  readonly listenerCounters: readonly ListenerCounters[]
   readonly handshake: Histogram
   readonly connect: Histogram
   readonly duration: Histogram
@@ -39,9 +54,22 @@ export interface TrafficStats {
 
 /** Pairs of service and peer that are told apart. A name that somebody merely asked for is never one of them. */
 const MAX_PAIRS = 1_024
+const MAX_LISTENERS = 1_024
 const OTHER = 'other'
+const NO_CONNECTION = {
+  accepted: 0,
+  active: 0,
+  handshakes: 0,
+  handshakeFailures: 0,
+  certificatesRefused: 0,
+  noFilterChain: 0,
+  rbacAllowed: 0,
+  rbacDenied: 0,
+}
 const HANDSHAKE_BOUNDS_MS = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000]
 const DURATION_BOUNDS_MS = [10, 100, 1_000, 10_000, 60_000, 600_000, 3_600_000, 86_400_000]
+
+type Recorded = Pick<TrafficStats, 'traffic' | 'listenerCounters' | 'handshake' | 'connect' | 'duration'>
 
 interface Cell {
   readonly service: string
@@ -51,10 +79,13 @@ interface Cell {
   bytesOut: number
 }
 
+type ListenerCell = { -readonly [K in keyof ListenerCounters]: ListenerCounters[K] }
+
 /** Counts ended connections, in plain integers: a few additions for each, whatever is asked later. */
 export class TrafficRecorder {
   /** By service, then trust domain. */
   readonly #cells = new Map<string, Map<string, Cell>>()
+  readonly #listeners = new Map<string, ListenerCell>()
   #pairs = 0
   readonly #handshake = new HistogramRecorder(HANDSHAKE_BOUNDS_MS)
   readonly #connect = new HistogramRecorder(HANDSHAKE_BOUNDS_MS)
@@ -70,15 +101,19 @@ export class TrafficRecorder {
     if (entry.handshakeMs >= 0) this.#handshake.add(entry.handshakeMs)
     if (entry.connectMs >= 0) this.#connect.add(entry.connectMs)
     this.#duration.add(entry.durationMs)
+    countAt(this.#listener(entry.listener), entry, entry.flag)
   }
 
   /** Goes through the open connections for the bytes that they have moved so far. */
-  take(
-    connections: Iterable<Connection>,
-  ): Pick<TrafficStats, 'traffic' | 'handshake' | 'connect' | 'duration'> {
+  take(connections: Iterable<Connection>): Recorded {
+    const listeners = new Map([...this.#listeners].map(([name, cell]) => [name, { ...cell }]))
     const live = new Map<Cell, { bytesIn: number; bytesOut: number; open: number }>()
     for (const connection of connections) {
       const { state } = connection
+      const at = listeners.get(connection.listener) ?? { ...this.#listener(connection.listener) }
+      listeners.set(at.listener, at)
+      at.active += 1
+      countAt(at, connection.facts, undefined)
       if (state.phase !== 'open') continue
       const { host, port } = connection.service()
       const service = serviceOf(host, port, connection.facts.upstream)
@@ -98,7 +133,16 @@ export class TrafficRecorder {
     const [handshake, connect, duration] = [this.#handshake, this.#connect, this.#duration].map((one) =>
       one.take(),
     ) as [Histogram, Histogram, Histogram]
-    return { traffic, handshake, connect, duration }
+    return { traffic, listenerCounters: [...listeners.values()], handshake, connect, duration }
+  }
+
+  #listener(name: string): ListenerCell {
+    const listener = this.#listeners.size < MAX_LISTENERS || this.#listeners.has(name) ? name : OTHER
+    const found = this.#listeners.get(listener)
+    if (found !== undefined) return found
+    const cell = { listener, ...NO_CONNECTION }
+    this.#listeners.set(listener, cell)
+    return cell
   }
 
   #cell(service: string, peerTrustDomain: string): Cell {
@@ -112,6 +156,20 @@ export class TrafficRecorder {
     this.#pairs += 1
     return cell
   }
+}
+
+function countAt(
+  cell: ListenerCell,
+  { handshakeMs, rule }: Pick<AccessLogEntry, 'handshakeMs' | 'rule'>,
+  flag: ResponseFlag | undefined,
+): void {
+  cell.accepted += 1
+  if (handshakeMs >= 0) cell.handshakes += 1
+  if (flag === 'TLS_HANDSHAKE') cell.handshakeFailures += 1
+  if (flag === 'ID_REFUSED') cell.certificatesRefused += 1
+  if (flag === 'TLS_SNI') cell.noFilterChain += 1
+  if (flag === 'RBAC_DENIED') cell.rbacDenied += 1
+  else if (rule !== '') cell.rbacAllowed += 1
 }
 
 function serviceOf(host: string, port: number, name: string): string {

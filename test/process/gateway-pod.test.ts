@@ -39,10 +39,12 @@ t.test('a gateway comes up, serves, and says what it does', async (t) => {
       worker: { state: 'serving', generation: 1, engine: { connections: { open: 1 } } },
     },
   })
-  t.match(await getJson(`${admin}/clusters`), { body: [{ name: SNI, endpoints: [{ healthy: true }] }] })
-  t.match(await getJson(`${admin}/listeners`), { body: [{ name: 'eastwest', phase: 'listening' }] })
-  t.match(await getJson(`${admin}/certs`), {
-    body: { credential: { id: 'spiffe://cluster-1.example/ns/bookinfo/sa/gateway' }, problems: [] },
+  t.match(await getJson(`${admin}/status`), {
+    body: {
+      credential: { id: 'spiffe://cluster-1.example/ns/bookinfo/sa/gateway' },
+      credentialProblems: [],
+      workers: [{ state: 'serving', connections: { open: 1 } }],
+    },
   })
   socket.end()
   t.match(await pod.line(({ msg }) => msg === 'access'), {
@@ -71,7 +73,7 @@ t.test('no private key leaves the credential folder', async (t) => {
   const pod = world.start(t)
   await pod.ready('gateway')
   const dump = await (await fetch(`${await pod.url('admin')}/config_dump`)).text()
-  t.match(dump, '"privateKey": "[redacted]"')
+  t.match(dump, /"private_key": \{\s*"inline_string": "\[redacted\]"/)
   t.match(dump, 'type.googleapis.com/envoy.extensions.filters.network.sni_cluster.v3.SniCluster')
   t.notMatch(dump, 'PRIVATE KEY')
   await eventually(
@@ -141,9 +143,8 @@ t.test('a resource that is refused is named; the others and its last good form s
   const [metrics] = [await (await fetch(`${await pod.url('metrics')}/metrics`)).text()]
   t.match(metrics, 'isthmus_xds_nacks_total{type="Cluster"} 1\n')
   t.equal(await echoes(await world.connect(), 'served all the same'), 'served all the same')
-  type Clusters = { body: unknown[] }
   await eventually(
-    () => getJson(`${admin}/clusters`) as Promise<Clusters>,
-    ({ body }) => body.length === 2,
+    () => fetch(`${admin}/clusters`).then((response) => response.text()),
+    (text) => text.includes('details.bookinfo'),
   )
 })

@@ -1,26 +1,10 @@
-import {
-  createRegistry,
-  type DescMessage,
-  fromBinary,
-  type JsonObject,
-  type JsonValue,
-  toJson,
-} from '@bufbuild/protobuf'
+import { type DescMessage, fromBinary, type JsonObject, type JsonValue, toJson } from '@bufbuild/protobuf'
+import { envoyRegistry } from '../../resources/envoy-registry.ts'
 import { decodeNameTable } from '../../resources/name-table.ts'
 import { ClusterSchema } from '../../xds/gen/envoy/config/cluster/v3/cluster_pb.js'
 import { ClusterLoadAssignmentSchema } from '../../xds/gen/envoy/config/endpoint/v3/endpoint_pb.js'
 import { ListenerSchema } from '../../xds/gen/envoy/config/listener/v3/listener_pb.js'
-import { TlsInspectorSchema } from '../../xds/gen/envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector_pb.js'
-import { RBACSchema } from '../../xds/gen/envoy/extensions/filters/network/rbac/v3/rbac_pb.js'
-import { SniClusterSchema } from '../../xds/gen/envoy/extensions/filters/network/sni_cluster/v3/sni_cluster_pb.js'
-import { TcpProxySchema } from '../../xds/gen/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js'
-import { RawBufferSchema } from '../../xds/gen/envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer_pb.js'
 import { SecretSchema } from '../../xds/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js'
-import {
-  DownstreamTlsContextSchema,
-  UpstreamTlsContextSchema,
-} from '../../xds/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.js'
-import { SPIFFECertValidatorConfigSchema } from '../../xds/gen/envoy/extensions/transport_sockets/tls/v3/tls_spiffe_validator_config_pb.js'
 import { type Snapshot, TYPE, type XdsResource } from '../../xds/types.ts'
 
 const SCHEMAS: ReadonlyMap<string, DescMessage> = new Map<string, DescMessage>([
@@ -30,56 +14,53 @@ const SCHEMAS: ReadonlyMap<string, DescMessage> = new Map<string, DescMessage>([
   [TYPE.secret, SecretSchema],
 ])
 
-/** Every message that may stand in an `Any` of the subset that the engine accepts. */
-const registry = createRegistry(
-  ListenerSchema,
-  ClusterSchema,
-  TlsInspectorSchema,
-  RBACSchema,
-  SniClusterSchema,
-  TcpProxySchema,
-  RawBufferSchema,
-  DownstreamTlsContextSchema,
-  UpstreamTlsContextSchema,
-  SPIFFECertValidatorConfigSchema,
-)
-
-/** One resource as `/config_dump` shows it. */
+/** One resource, as people read it. */
 export interface DumpedResource {
   readonly name: string
   readonly version: string
-  readonly resource: JsonValue
+  /** Protobuf's JSON with the proto's own field names, as Envoy prints it, `@type` first. Private keys are left out. */
+  readonly resource: JsonObject
 }
 
-/** A snapshot as protobuf's JSON, by type URL; private keys are left out. */
-export function dumpSnapshot(snapshot: Snapshot): Record<string, DumpedResource[]> {
-  const dump: Record<string, DumpedResource[]> = {}
-  for (const [typeUrl, resources] of snapshot) {
-    const sorted = [...resources.values()].sort((a, b) => (a.name < b.name ? -1 : 1))
-    dump[typeUrl] = sorted.map((one) => ({
-      name: one.name,
-      version: one.version,
-      resource: readable(typeUrl, one),
-    }))
-  }
-  return dump
+/** The resources of one type, sorted by name. */
+export function dumpType(snapshot: Snapshot, typeUrl: string): DumpedResource[] {
+  const resources = [...(snapshot.get(typeUrl)?.values() ?? [])]
+  resources.sort((a, b) => (a.name < b.name ? -1 : 1))
+  return resources.map((one) => ({
+    name: one.name,
+    version: one.version,
+    resource: { '@type': typeUrl, ...readable(typeUrl, one) },
+  }))
 }
 
-function readable(typeUrl: string, resource: XdsResource): JsonValue {
-  if (typeUrl === TYPE.nameTable) return Object.fromEntries(decodeNameTable(resource.body))
+function readable(typeUrl: string, resource: XdsResource): JsonObject {
+  if (typeUrl === TYPE.nameTable)
+    return { table: Object.fromEntries(decodeNameTable(resource.body)) as JsonObject }
   const schema = SCHEMAS.get(typeUrl)
-  if (schema === undefined) return { '@type': resource.anyTypeUrl }
+  if (schema === undefined) return {}
   try {
-    const json = toJson(schema, fromBinary(schema, resource.body), { registry })
-    return typeUrl === TYPE.secret ? withoutKey(json as JsonObject) : json
+    const options = { registry: envoyRegistry, useProtoFieldName: true }
+    const json = toJson(schema, fromBinary(schema, resource.body), options) as JsonObject
+    return typeUrl === TYPE.secret ? withoutKey(json) : json
   } catch (error) {
     // An Any of a type that we do not know: accepted resources have none.
-    return { '@type': resource.anyTypeUrl, error: (error as Error).message }
+    return { error: (error as Error).message }
   }
 }
 
+const REDACTED: JsonValue = { inline_string: '[redacted]' }
+
+/** All that Envoy marks as sensitive: keys and their passwords, session ticket keys, generic secrets. */
 function withoutKey(secret: JsonObject): JsonObject {
-  const certificate = secret['tlsCertificate']
-  if (certificate === undefined) return secret
-  return { ...secret, tlsCertificate: { ...(certificate as JsonObject), privateKey: '[redacted]' } }
+  const shown: JsonObject = { ...secret }
+  const certificate = secret['tls_certificate']
+  if (certificate !== undefined) {
+    const rest = certificate as JsonObject
+    shown['tls_certificate'] = { ...rest, private_key: REDACTED }
+    for (const field of ['password', 'pkcs12', 'private_key_provider'])
+      if (rest[field] !== undefined) (shown['tls_certificate'] as JsonObject)[field] = REDACTED
+  }
+  for (const field of ['session_ticket_keys', 'generic_secret'])
+    if (secret[field] !== undefined) shown[field] = REDACTED
+  return shown
 }

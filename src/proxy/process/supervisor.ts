@@ -199,6 +199,15 @@ export class Supervisor {
     return this.#files.current()
   }
 
+  /** Resources whose last version is refused, by `type name`. */
+  refused(): ReadonlyMap<string, Problem> {
+    return this.#refused
+  }
+
+  get node(): NodeInfo {
+    return this.#options.node
+  }
+
   credentialProblems(): readonly Problem[] {
     return this.#files.problems()
   }

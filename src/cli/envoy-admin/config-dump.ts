@@ -1,0 +1,106 @@
+// `/config_dump` as Envoy has it: envoy.admin.v3.ConfigDump in protobuf's JSON, with the proto's field names.
+import type { AdminReply } from '../../admin/http.ts'
+import { formatProblem } from '../../lib/result.ts'
+import { type DumpedResource, dumpType } from '../../proxy/process/config-dump.ts'
+import type { Supervisor } from '../../proxy/process/supervisor.ts'
+import { TYPE } from '../../xds/types.ts'
+
+type Json = Readonly<Record<string, unknown>>
+
+const ADMIN = 'type.googleapis.com/envoy.admin.v3.'
+
+/** The fields of the dumps that are lists of resources, with the type of their members: what `?resource=` may name. */
+const MEMBERS: Readonly<Record<string, string>> = {
+  static_clusters: 'ClustersConfigDump.StaticCluster',
+  dynamic_active_clusters: 'ClustersConfigDump.DynamicCluster',
+  static_listeners: 'ListenersConfigDump.StaticListener',
+  dynamic_listeners: 'ListenersConfigDump.DynamicListener',
+  static_secrets: 'SecretsConfigDump.StaticSecret',
+  dynamic_active_secrets: 'SecretsConfigDump.DynamicSecret',
+  static_endpoint_configs: 'EndpointsConfigDump.StaticEndpointConfig',
+  dynamic_endpoint_configs: 'EndpointsConfigDump.DynamicEndpointConfig',
+}
+
+/**
+ * What is in force. `resource` picks one list, `name_regex` names in it, `include_eds` adds endpoints; `mask` is refused. Private
+ * keys never stand in it.
+ */
+export function configDump(supervisor: Supervisor, query: URLSearchParams): AdminReply {
+  const unknown = [...query.keys()].find((key) => !['resource', 'name_regex', 'include_eds'].includes(key))
+  if (unknown !== undefined) return bad(`${unknown}: not supported`)
+  const names = readRegex(query.get('name_regex'))
+  if (names === undefined) return bad('name_regex: not a regular expression')
+  const resource = query.get('resource')
+  const wantsEndpoints = query.has('include_eds') || resource?.includes('endpoint') === true
+  const configs = dumps(supervisor, wantsEndpoints, (name) => names.test(name))
+  if (resource === null) return { body: { configs } }
+  const type = MEMBERS[resource]
+  if (type === undefined) return bad(`resource: there is ${Object.keys(MEMBERS).join(', ')}`)
+  const members = configs.flatMap((config) => (config[resource] as Json[] | undefined) ?? [])
+  return { body: { configs: members.map((member) => ({ '@type': ADMIN + type, ...member })) } }
+}
+
+function dumps(supervisor: Supervisor, endpoints: boolean, named: (name: string) => boolean): Json[] {
+  const snapshot = supervisor.resources()
+  const refused = supervisor.refused()
+  const of = (typeUrl: string) => dumpType(snapshot, typeUrl).filter(({ name }) => named(name))
+  const errorState = (typeUrl: string, name: string): Json => {
+    const problem = refused.get(`${typeUrl} ${name}`)
+    return problem === undefined ? {} : { error_state: { details: formatProblem(problem) } }
+  }
+  const all: Json[] = [
+    { '@type': `${ADMIN}BootstrapConfigDump`, bootstrap: { node: nodeOf(supervisor) } },
+    {
+      '@type': `${ADMIN}ClustersConfigDump`,
+      dynamic_active_clusters: of(TYPE.cluster).map(({ name, version, resource }) => ({
+        version_info: version,
+        cluster: resource,
+        ...errorState(TYPE.cluster, name),
+      })),
+    },
+    {
+      '@type': `${ADMIN}ListenersConfigDump`,
+      dynamic_listeners: of(TYPE.listener).map(({ name, version, resource }) => ({
+        name,
+        active_state: { version_info: version, listener: resource },
+        ...errorState(TYPE.listener, name),
+      })),
+    },
+    {
+      '@type': `${ADMIN}SecretsConfigDump`,
+      dynamic_active_secrets: of(TYPE.secret).map(({ name, version, resource }) => ({
+        name,
+        version_info: version,
+        secret: resource,
+      })),
+    },
+  ]
+  if (endpoints)
+    all.push({
+      '@type': `${ADMIN}EndpointsConfigDump`,
+      dynamic_endpoint_configs: of(TYPE.endpoints).map(endpointConfig),
+    })
+  return all
+}
+
+function endpointConfig({ version, resource }: DumpedResource): Json {
+  return { version_info: version, endpoint_config: resource }
+}
+
+/** `core.v3.Node`. */
+export function nodeOf(supervisor: Supervisor): Json {
+  const { id, cluster, metadata, userAgentName } = supervisor.node
+  return { id, cluster, metadata, user_agent_name: userAgentName }
+}
+
+function readRegex(text: string | null): RegExp | undefined {
+  try {
+    return new RegExp(`^(?:${text ?? '.*'})$`, 's')
+  } catch {
+    return undefined
+  }
+}
+
+function bad(message: string): AdminReply {
+  return { status: 400, body: `${message}\n` }
+}
