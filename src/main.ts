@@ -1,7 +1,7 @@
 // The program: picks the command by its first word and loads only that command's code (a launcher must stay small, and
 // the gateway must not pay for the Kubernetes client). Run through src/isthmus.js, which finds the right Node.
-import { Socket } from 'node:net'
 import type { Command } from 'commander'
+import { holdLifeline } from './lib/lifeline.ts'
 
 interface CommandModule {
   command(): Command
@@ -50,20 +50,6 @@ function usage(): string {
     'isthmus <command> --help says more',
     '',
   ].join('\n')
-}
-
-/**
- * A parent that hands us the read end of a pipe (ISTHMUS_LIFELINE_FD) wants us to go when it goes: the kernel closes the
- * pipe however the parent ends, SIGKILL included.
- */
-function holdLifeline(): void {
-  const fd = Number(process.env['ISTHMUS_LIFELINE_FD'] ?? '')
-  if (!Number.isInteger(fd) || fd < 3) return
-  delete process.env['ISTHMUS_LIFELINE_FD']
-  const pipe = new Socket({ fd, readable: true, writable: false })
-  const gone = () => process.exit(0)
-  pipe.on('close', gone).on('error', gone).resume()
-  pipe.unref()
 }
 
 const [name = '--help', ...rest] = process.argv.slice(2)

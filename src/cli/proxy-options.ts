@@ -1,7 +1,7 @@
 // The flags that gateway and sidecar, their launcher, supervisor and worker share. Each may also come as ISTHMUS_<FLAG>.
 import { readFileSync } from 'node:fs'
 import { isIP, isIPv4 } from 'node:net'
-import { networkInterfaces } from 'node:os'
+import { availableParallelism, networkInterfaces } from 'node:os'
 import { Command, Option } from 'commander'
 import { REVOCATION_MODES, type RevocationMode } from '../identity/revocation.ts'
 import { fail, ok, type Result } from '../lib/result.ts'
@@ -10,6 +10,7 @@ import { type Authority, parseAuthority } from '../proxy/names/authority.ts'
 import { parseResolvConf } from '../proxy/names/resolv-conf.ts'
 import { parseBindRange } from '../resources/bind-address.ts'
 import type { NodeInfo } from '../xds/types.ts'
+import type { RuntimeChoice } from './runtime.ts'
 
 /** Bad usage or configuration, as in sysexits.h. */
 export const EXIT_USAGE = 64
@@ -53,6 +54,22 @@ const FLAGS: readonly Flag[] = [
     about: 'json, text or off: one line on standard output for each connection, when it has ended',
     fallback: 'json',
   },
+  {
+    flag: 'drain-delay',
+    about: 'how long it goes on as before at the end, not ready, for others to hear of it',
+    fallback: { gateway: '5s', sidecar: '0s' },
+  },
+  {
+    flag: 'workers',
+    about: 'how many processes carry traffic: a number, or auto for one per core',
+    fallback: { gateway: 'auto', sidecar: '1' },
+  },
+  {
+    flag: 'runtime',
+    about: 'what runs them: node, bun, or auto for bun where it is installed',
+    fallback: 'node',
+  },
+  { flag: 'runtime-flags', about: 'flags of the runtime for them, by spaces', fallback: '' },
   { flag: 'log-level', about: 'debug, info, warn, error', fallback: 'info' },
   { flag: 'dns', about: 'IP:PORT of the DNS server, or off', fallback: '127.0.0.1:15053', only: 'sidecar' },
   {
@@ -79,6 +96,12 @@ export interface ProxyConfig {
   readonly health: Authority
   readonly metrics: Authority
   readonly drainMs: number
+  readonly drainDelayMs: number
+  readonly workers: number
+  /** What all workers listen on together. */
+  readonly listen: readonly Authority[]
+  readonly runtime: RuntimeChoice
+  readonly runtimeFlags: readonly string[]
   readonly logLevel: string
   readonly accessLog: AccessLogFormat
   /** Of a sidecar. */
@@ -154,6 +177,11 @@ function readConfig(kind: ProxyKind, reader: FlagReader): ProxyConfig {
     health: reader.read('health', parseAuthority),
     metrics: reader.read('metrics', parseAuthority),
     drainMs: reader.read('drain', parseDuration),
+    drainDelayMs: reader.read('drain-delay', parseDuration),
+    workers: reader.read('workers', readWorkers),
+    listen: kind === 'gateway' ? reader.read('bind', readSockets) : [],
+    runtime: reader.read('runtime', readRuntime),
+    runtimeFlags: reader.text('runtime-flags').split(' ').filter(Boolean),
     logLevel: reader.read('log-level', readLevel),
     accessLog: reader.read('access-log', readAccessLog),
     names: kind === 'sidecar' ? readNames(reader) : undefined,
@@ -200,6 +228,24 @@ class FlagReader {
         : fail(`${JSON.stringify(text)} is no name: lower-case letters, digits, "-" and "."`),
     )
   }
+}
+
+function readSockets(text: string): Result<Authority[], string> {
+  const parsed = parseAuthority(text)
+  return parsed.ok ? ok([parsed.value]) : ok([])
+}
+
+function readWorkers(text: string): Result<number, string> {
+  if (text === 'auto') return ok(availableParallelism())
+  return /^[1-9]\d{0,2}$/.test(text)
+    ? ok(Number(text))
+    : fail(`${JSON.stringify(text)} is no number of processes: 1 to 999, or auto`)
+}
+
+function readRuntime(text: string): Result<RuntimeChoice, string> {
+  return text === 'node' || text === 'bun' || text === 'auto'
+    ? ok(text)
+    : fail(`there is no runtime "${text}"; there are node, bun and auto`)
 }
 
 function readBind(text: string): Result<string, string> {

@@ -1,4 +1,5 @@
 import type { Command } from 'commander'
+import { tellParent } from '../lib/lifeline.ts'
 import { createUnhurriedLogger } from '../lib/log.ts'
 import { prepareRunDirectory } from '../proxy/process/run-directory.ts'
 import { Supervisor } from '../proxy/process/supervisor.ts'
@@ -48,4 +49,5 @@ async function supervise(config: ProxyConfig): Promise<void> {
     process.exit(1)
   }
   logger.info(await admin.start(), 'ready')
+  tellParent({ notice: 'serving' })
 }

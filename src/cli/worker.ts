@@ -1,6 +1,8 @@
 import type { Command } from 'commander'
+import { tellParent } from '../lib/lifeline.ts'
 import { createUnhurriedLogger } from '../lib/log.ts'
 import { accessLogFormatter } from '../proxy/access-log-format.ts'
+import { INHERITED_SOCKETS } from '../proxy/process/inherited-sockets.ts'
 import { Worker } from '../proxy/process/worker.ts'
 import { proxyChildCommand } from './proxy-child.ts'
 import type { ProxyConfig } from './proxy-options.ts'
@@ -24,18 +26,23 @@ async function work(config: ProxyConfig): Promise<void> {
     accessLog: (entry) => {
       if (format !== undefined) sink.writeSoon(format(entry, Date.now()))
     },
+    inherited: process.env[INHERITED_SOCKETS] ?? '',
+    tell: tellParent,
     ...(config.names !== undefined && { nameServers: config.names }),
   })
   // Before the first listener there is nothing else that would keep the process alive.
   setInterval(() => {}, 3_600_000)
   process.on('SIGINT', () => {})
   let asked = false
-  process.on('SIGTERM', async () => {
+  const leave = async (delayMs: number) => {
     if (asked) process.exit(1)
     asked = true
-    await worker.drain(config.drainMs)
+    await worker.drain(config.drainMs, delayMs)
     await worker.stop()
     process.exit(0)
-  })
+  }
+  process.on('SIGTERM', () => void leave(config.drainDelayMs))
+  // Our successor serves: nobody has to hear that we are not ready before we stop accepting.
+  process.on('SIGUSR2', () => void leave(0))
   worker.start()
 }

@@ -31,12 +31,26 @@ export const DEFAULT_LIMITS: ProxyLimits = {
   drainMs: 45_000,
 }
 
+/** A descriptor that another process bound for us. It is closed with the server that listens on it. */
+export interface InheritedListener {
+  readonly fd: number
+  /** Nobody listens on it any more. */
+  release(): void
+}
+
+/** The descriptor for an address, or why there is none; undefined for an address that is ours to bind. */
+export type InheritedSocket = (
+  host: string,
+  port: number,
+) => InheritedListener | { readonly problem: string } | undefined
+
 /** What the parts of one engine share. */
 export interface ProxyContext {
   readonly clock: Clock
   readonly logger: Logger
   readonly limits: ProxyLimits
   readonly reusePort: boolean
+  readonly inheritedSocket: InheritedSocket
   readonly secrets: SecretStore
   readonly verifier: SvidVerifier
   readonly dialer: Dialer

@@ -13,7 +13,7 @@ import { TYPE, type XdsResource } from '../xds/types.ts'
 import type { AccessLogEntry, Ending } from './access-log.ts'
 import { HandshakeAdmission } from './admission.ts'
 import { ConnectionTable } from './connection-table.ts'
-import { DEFAULT_LIMITS, type ProxyContext, type ProxyLimits } from './context.ts'
+import { DEFAULT_LIMITS, type InheritedSocket, type ProxyContext, type ProxyLimits } from './context.ts'
 import { Dialer } from './dial.ts'
 import {
   byName,
@@ -44,6 +44,8 @@ export interface EngineOptions {
   readonly limits?: Partial<ProxyLimits>
   /** Several processes listen on the same addresses (SO_REUSEPORT). Default false. */
   readonly reusePort?: boolean
+  /** Listening sockets that were made for this process by another. Default: none. */
+  readonly inheritedSocket?: InheritedSocket
   readonly resolve?: Resolve
   readonly random?: () => number
   /** What a missing or expired CRL means. Default `soft-fail`. */
@@ -102,6 +104,7 @@ export class Engine {
       logger,
       limits,
       reusePort: options.reusePort ?? false,
+      inheritedSocket: options.inheritedSocket ?? (() => undefined),
       secrets: this.#secrets,
       verifier,
       dialer: this.#dialer,

@@ -5,7 +5,7 @@ import { listenerSecrets } from '../resources/accept-references.ts'
 import type { FilterChainConfig, ListenerConfig } from '../resources/accept-types.ts'
 import type { Ending } from './access-log.ts'
 import type { Addresses, Connection, ConnectionState } from './connection.ts'
-import type { ProxyContext } from './context.ts'
+import type { InheritedListener, ProxyContext } from './context.ts'
 import { formatAddress } from './endpoint.ts'
 import { FilterChainIndex } from './filter-chain-match.ts'
 import { connectUpstream, forward, plainEnd, splice } from './forward.ts'
@@ -65,6 +65,7 @@ export class Listener {
   #config: ListenerConfig
   #state: ListenerState
   #server: Server | undefined
+  #inherited: InheritedListener | undefined
   #cancelRetry: (() => void) | undefined
 
   constructor(config: ListenerConfig, context: ProxyContext) {
@@ -192,6 +193,7 @@ export class Listener {
     this.#cancelRetry?.()
     this.#server?.close()
     this.#server = undefined
+    this.#inherited?.release()
     this.#settle()
   }
 
@@ -269,6 +271,12 @@ export class Listener {
   #bind(): void {
     const { host, port } = this.#config.address
     this.#state = { phase: 'binding' }
+    const inherited = this.#context.inheritedSocket(host, port)
+    if (inherited !== undefined && 'problem' in inherited) {
+      this.#cannotBind(inherited.problem)
+      return
+    }
+    this.#inherited = inherited
     const server = createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: true }, (raw) =>
       this.#accept(raw),
     )
@@ -279,15 +287,11 @@ export class Listener {
         return
       }
       this.#server = undefined
-      this.#state = { phase: 'failed', detail: error.code ?? error.message }
-      this.#context.logger.error(
-        { listener: this.name, problem: this.problem },
-        'listener cannot bind its address',
-      )
-      this.#cancelRetry = this.#context.clock.after(this.#backoff.next(), () => this.#bind())
-      this.#settle()
+      this.#inherited?.release()
+      this.#cannotBind(error.code ?? error.message)
     })
-    server.listen({ host, port, exclusive: true, reusePort: this.#context.reusePort }, () => {
+    const { reusePort } = this.#context
+    server.listen(inherited === undefined ? { host, port, exclusive: true, reusePort } : inherited, () => {
       const bound = server.address() as AddressInfo
       if (this.#server !== server) return
       this.#backoff.reset()
@@ -298,6 +302,16 @@ export class Listener {
       )
       this.#settle()
     })
+  }
+
+  #cannotBind(detail: string): void {
+    this.#state = { phase: 'failed', detail }
+    this.#context.logger.error(
+      { listener: this.name, problem: this.problem },
+      'listener cannot bind its address',
+    )
+    this.#cancelRetry = this.#context.clock.after(this.#backoff.next(), () => this.#bind())
+    this.#settle()
   }
 
   #settle(): void {

@@ -59,7 +59,8 @@ export class World {
       '--run-dir',
       this.runDirectory,
     ]
-    return ['gateway', ...who, ...where, '--bind', `127.0.0.1:${this.port}`, ...EPHEMERAL, ...more]
+    const some = ['--workers', '1', '--drain-delay', '0s']
+    return ['gateway', ...who, ...where, '--bind', `127.0.0.1:${this.port}`, ...EPHEMERAL, ...some, ...more]
   }
 
   /** A client that has been let in. */

@@ -24,7 +24,7 @@ class Run extends LoggedProcess<Line> {
     const program = `
       const { launch } = await import(${JSON.stringify(launcherUrl)})
       const scripts = ${JSON.stringify(scripts)}
-      process.exit(await launch({ ...${JSON.stringify(times)}, argv: (child) => ['-e', scripts[child]] }))`
+      process.exit(await launch({ ...${JSON.stringify(times)}, program: (child) => ({ file: process.execPath, argv: ['-e', scripts[child]] }) }))`
     const argv = ['--input-type=module', '-e', program]
     super(scope, spawn(process.execPath, argv, { stdio: ['ignore', 'pipe', 'inherit'] }))
   }

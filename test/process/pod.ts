@@ -122,10 +122,8 @@ export class Pod extends LoggedProcess<Line> {
   }
 
   /** `ready` of a process: `supervisor`, `gateway`, `sidecar`; of its n-th life. */
-  async ready(name: string, nth = 1): Promise<Line> {
-    const isReady = (line: Line) => line.msg === 'ready' && line['name'] === name
-    await this.line(() => this.lines.filter(isReady).length >= nth)
-    return this.lines.filter(isReady)[nth - 1] as Line
+  ready(name: string, nth = 1): Promise<Line> {
+    return this.line((line) => line.msg === 'ready' && line['name'] === name, nth)
   }
 
   async pid(child: 'supervisor' | 'worker', generation = 1): Promise<number> {

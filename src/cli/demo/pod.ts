@@ -157,6 +157,8 @@ export class DemoPod {
       ...['--admin', `${this.ip}:${ports.admin}`],
       ...['--health', `${this.ip}:${ports.health}`],
       ...['--metrics', `${this.ip}:${ports.metrics}`],
+      // Many pods share this machine, and its load balancer hears of a pod's end at once.
+      ...['--workers', '1', '--drain-delay', '500ms'],
     ]
   }
 

@@ -1,10 +1,10 @@
-import type { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
 
 /** A line longer than this is not one of ours. A status names every endpoint, so it may be long. */
 const MAX_LINE = 64 * 1024 * 1024
 
 /** Calls back for each line that is a JSON object; a peer that sends anything else is cut off. */
-export function onLines(socket: Socket, callback: (line: object) => void): void {
+export function onLines(socket: Duplex, callback: (line: object) => void): void {
   let parts: string[] = []
   let length = 0
   socket.setEncoding('utf8')

@@ -1,35 +1,31 @@
-import { type ChildProcess, spawn } from 'node:child_process'
-import { Backoff } from '../../lib/backoff.ts'
-
-/** Bad usage or configuration, as in sysexits.h: starting again would not help. */
-const EXIT_USAGE = 64
-/** A child that has lived this long is healthy: its next death is a new incident, without the delay of the last. */
-const STABLE_MS = 10_000
-
-export type ChildName = 'supervisor' | 'worker'
+import type { DrainReport } from '../engine.ts'
+import type { Authority } from '../names/authority.ts'
+import type { ChildNotice, Program } from './child.ts'
+import { sumReports } from './drain-report.ts'
+import { type LauncherEntry, printEntry } from './launcher-log.ts'
+import { SharedSockets } from './shared-sockets.ts'
+import { type ChildName, EXIT_USAGE, Slot } from './slot.ts'
 
 export interface LauncherOptions {
-  /** The arguments of `process.execPath` for a child. */
-  readonly argv: (child: ChildName) => readonly string[]
-  /** How long connections may take to finish once we are told to stop, milliseconds. */
+  readonly program: (child: ChildName) => Program
+  /** How many workers. Default 1. */
+  readonly workers?: number
+  /** Addresses that all workers share: bound here, so that a worker's end refuses nobody. Default none. */
+  readonly listen?: readonly Authority[]
+  /** How long workers may take to end once they are told to, their connections' time to finish included, milliseconds. */
   readonly drainMs: number
   /** How long a supervisor may take to end, and a worker beyond its drain deadline, milliseconds. Default 2,000. */
   readonly graceMs?: number
+  /** How long a process may take to serve when it replaces another, milliseconds. Default 30,000. */
+  readonly readyMs?: number
   /** One line of the log; default JSON on standard output. */
   readonly log?: (fields: LauncherEntry) => void
 }
 
-export interface LauncherEntry {
-  readonly level: 'info' | 'warn'
-  readonly msg: string
-  readonly child?: ChildName
-  readonly pid?: number | undefined
-  readonly [field: string]: unknown
-}
-
 /**
- * PID 1 of a gateway or sidecar: starts supervisor and worker as siblings, starts again what dies, and ends them in order:
- * the worker first, which drains, the supervisor last, so that health and metrics answer until the end.
+ * PID 1 of a gateway or sidecar: starts a supervisor and workers as siblings, starts again what dies, replaces them one at a time
+ * when it is told to (SIGHUP: the supervisor, then each worker beside its successor), and ends them in order: the workers first,
+ * which drain, the supervisor last, so that health and metrics answer until the end.
  *
  * It imports next to nothing, so that there is next to nothing in it to fail. Resolves with the exit code: 0 after an orderly
  * stop (SIGTERM or SIGINT; a second one means now), 64 when a child finds the configuration wrong, 1 when a child had to be
@@ -43,26 +39,56 @@ class Launcher {
   readonly #log: (fields: LauncherEntry) => void
   readonly #drainMs: number
   readonly #graceMs: number
+  readonly #readyMs: number
   readonly #finish: (code: number) => void
-  readonly #supervisor: Child
-  readonly #worker: Child
+  readonly #sockets: SharedSockets
+  readonly #supervisor: Slot
+  readonly #workers: readonly Slot[]
+  /** Slots whose worker drains without being told by us. */
+  readonly #draining = new Set<number>()
+  readonly #reports: DrainReport[] = []
+  /** What is to be replaced: one at a time, in this order. */
+  readonly #outdated = new Set<'all' | 'workers' | number>()
+  #replacing = false
   #stopping = false
 
   constructor(options: LauncherOptions, finish: (code: number) => void) {
-    this.#log = options.log ?? printEntry
+    const { log = printEntry, program, workers = 1 } = options
+    this.#log = log
     this.#drainMs = options.drainMs
     this.#graceMs = options.graceMs ?? 2_000
+    this.#readyMs = options.readyMs ?? 30_000
     this.#finish = finish
-    const onUsage = () => void this.#stop(0, EXIT_USAGE)
-    this.#supervisor = new Child('supervisor', options.argv('supervisor'), this.#log, onUsage)
-    this.#worker = new Child('worker', options.argv('worker'), this.#log, onUsage)
+    this.#sockets = new SharedSockets({
+      addresses: options.listen ?? [],
+      log,
+      onBound: () => this.#replace('workers', 'an address could be bound'),
+    })
+    const common = { log, onUsage: () => void this.#stop(0, EXIT_USAGE) }
+    this.#supervisor = new Slot({
+      ...common,
+      name: 'supervisor',
+      slot: 0,
+      program: program('supervisor'),
+      inherit: () => ({ env: {}, descriptors: [] }),
+      onNotice: ({ notice }) => notice === 'replace' && this.#replace('all', 'asked for at the admin port'),
+    })
+    const ofWorker = { ...common, name: 'worker', program: program('worker') } as const
+    const inherit = () => this.#sockets.inheritance()
+    const slots = Array.from({ length: workers }, (_, slot) => slot)
+    this.#workers = slots.map(
+      (slot) => new Slot({ ...ofWorker, slot, inherit, onNotice: (notice) => this.#noticed(slot, notice) }),
+    )
   }
 
   start(): void {
-    process.on('SIGTERM', this.#onSignal).on('SIGINT', this.#onSignal)
+    process.on('SIGTERM', this.#onSignal).on('SIGINT', this.#onSignal).on('SIGHUP', this.#onHangUp)
+    this.#sockets.open()
     this.#supervisor.start()
-    this.#worker.start()
+    for (const worker of this.#workers) worker.start()
   }
+
+  readonly #onHangUp = (): void => this.#replace('all', 'SIGHUP')
 
   readonly #onSignal = (signal: NodeJS.Signals): void => {
     if (!this.#stopping) {
@@ -71,127 +97,91 @@ class Launcher {
       return
     }
     this.#log({ level: 'warn', msg: 'second signal: ending now', signal })
-    this.#worker.kill()
-    this.#supervisor.kill()
+    for (const slot of [...this.#workers, this.#supervisor]) slot.kill()
     this.#end(signal === 'SIGINT' ? 130 : 143)
+  }
+
+  #noticed(slot: number, notice: ChildNotice): void {
+    switch (notice.notice) {
+      case 'replace':
+        this.#replace(slot, 'the worker cannot have its address again')
+        return
+      case 'draining':
+        this.#drainsByItself(slot)
+        return
+      case 'drained':
+        this.#reports.push(notice.report as DrainReport)
+        return
+      case 'listening':
+        this.#sockets.listening(notice.address ?? '')
+        return
+      default:
+        if (this.#stopping) return
+        // A listener may have gone from the configuration of all of them.
+        this.#sockets.renew((address) => this.#workers.every((worker) => worker.listensOn(address) === false))
+    }
+  }
+
+  /** The operator drains this pod through its admin port: what ends from here on has no successor. */
+  #drainsByItself(slot: number): void {
+    this.#draining.add(slot)
+    this.#workers[slot]?.letGo()
+    if (this.#draining.size === this.#workers.length) this.#sockets.close()
+  }
+
+  #replace(what: 'all' | 'workers' | number, why: string): void {
+    if (this.#stopping || this.#draining.size > 0) return
+    this.#log({
+      level: 'info',
+      msg: 'replacing',
+      what: typeof what === 'number' ? `worker ${what}` : what,
+      why,
+    })
+    this.#outdated.add(what)
+    if (!this.#replacing) void this.#replaceOutdated()
+  }
+
+  async #replaceOutdated(): Promise<void> {
+    this.#replacing = true
+    for (const what of this.#outdated) {
+      this.#outdated.delete(what)
+      const serves = await this.#replaceNow(what)
+      if (this.#stopping) break
+      if (serves) this.#log({ level: 'info', msg: 'all replaced' })
+      else this.#log({ level: 'warn', msg: 'replacement given up: what there was before goes on' })
+    }
+    this.#replacing = false
+  }
+
+  /** In turn, so that the others serve meanwhile; false at the first that does not serve, so that the rest stays as it is. */
+  async #replaceNow(what: 'all' | 'workers' | number): Promise<boolean> {
+    if (what === 'all' && !(await this.#supervisor.restart(this.#readyMs, this.#graceMs))) return false
+    for (const [slot, worker] of this.#workers.entries()) {
+      if (typeof what === 'number' && slot !== what) continue
+      if (!(await worker.replace(this.#readyMs, this.#drainMs + this.#graceMs))) return false
+    }
+    return true
   }
 
   async #stop(drainMs: number, code: number): Promise<void> {
     if (this.#stopping) return
     this.#stopping = true
-    const drained = await this.#worker.stop(drainMs + this.#graceMs)
+    // From here on the workers alone hold the sockets: they are refused once the last worker lets go.
+    this.#sockets.close()
+    const drained = await Promise.all(this.#workers.map((worker) => worker.stop(drainMs + this.#graceMs)))
     const ended = await this.#supervisor.stop(this.#graceMs)
-    this.#end(code === 0 && !(drained && ended) ? 1 : code)
+    this.#end(code === 0 && !(ended && drained.every((byItself) => byItself)) ? 1 : code)
   }
 
   #end(code: number): void {
-    process.off('SIGTERM', this.#onSignal).off('SIGINT', this.#onSignal)
-    this.#log({ level: 'info', msg: 'stopped', code })
+    process.off('SIGTERM', this.#onSignal).off('SIGINT', this.#onSignal).off('SIGHUP', this.#onHangUp)
+    this.#sockets.close()
+    this.#log({
+      level: 'info',
+      msg: 'stopped',
+      code,
+      ...(this.#reports.length > 0 && sumReports(this.#reports)),
+    })
     this.#finish(code)
   }
-}
-
-/** One child and its successors. */
-class Child {
-  readonly #name: ChildName
-  readonly #argv: readonly string[]
-  readonly #log: (fields: LauncherEntry) => void
-  readonly #onUsage: () => void
-  readonly #backoff = new Backoff({ baseMs: 100, maxMs: 5_000 })
-  #process: ChildProcess | undefined
-  #generation = 0
-  #restart: NodeJS.Timeout | undefined
-  #stopped: (() => void) | undefined
-
-  constructor(
-    name: ChildName,
-    argv: readonly string[],
-    log: (fields: LauncherEntry) => void,
-    onUsage: () => void,
-  ) {
-    this.#name = name
-    this.#argv = argv
-    this.#log = log
-    this.#onUsage = onUsage
-  }
-
-  start(): void {
-    const generation = ++this.#generation
-    const startedAt = Date.now()
-    const child = spawn(process.execPath, this.#argv, {
-      // Standard output is inherited, not piped: a pipe of ours would end with us. Descriptor 3 is made to: see src/main.ts.
-      stdio: ['ignore', 'inherit', 'inherit', 'pipe'],
-      env: { ...process.env, ISTHMUS_LIFELINE_FD: '3', ISTHMUS_GENERATION: String(generation) },
-    })
-    this.#process = child
-    child.stdio[3]?.on('error', () => {})
-    let ended = false
-    const onEnd = (how: Record<string, unknown>, code: number | null) => {
-      if (ended) return
-      ended = true
-      this.#process = undefined
-      this.#ended(child.pid, how, code, Date.now() - startedAt)
-    }
-    child.once('error', (error) => onEnd({ error: error.message }, null))
-    child.once('exit', (code, signal) => onEnd({ code, signal }, code))
-    if (child.pid === undefined) return
-    this.#log({ level: 'info', msg: 'started', child: this.#name, pid: child.pid, generation })
-  }
-
-  /** SIGTERM, then SIGKILL after `ms`. True when it ended by itself. */
-  async stop(ms: number): Promise<boolean> {
-    clearTimeout(this.#restart)
-    const child = this.#process
-    const stopped = new Promise<void>((resolve) => {
-      this.#stopped = resolve
-    })
-    if (child === undefined) return true
-    let killed = false
-    const deadline = setTimeout(() => {
-      killed = true
-      this.#log({ level: 'warn', msg: 'killed: did not end in time', child: this.#name, pid: child.pid })
-      child.kill('SIGKILL')
-    }, ms)
-    child.kill('SIGTERM')
-    await stopped
-    clearTimeout(deadline)
-    return !killed
-  }
-
-  kill(): void {
-    clearTimeout(this.#restart)
-    this.#stopped ??= () => {}
-    this.#process?.kill('SIGKILL')
-  }
-
-  #ended(pid: number | undefined, how: Record<string, unknown>, code: number | null, livedMs: number): void {
-    if (this.#stopped !== undefined) {
-      this.#log({ level: 'info', msg: 'ended', child: this.#name, pid, ...how })
-      this.#stopped()
-      return
-    }
-    if (code === EXIT_USAGE) {
-      this.#onUsage()
-      return
-    }
-    if (livedMs >= STABLE_MS) this.#backoff.reset()
-    const delayMs = Math.round(this.#backoff.next())
-    this.#log({
-      level: 'warn',
-      msg: 'died, starting another',
-      child: this.#name,
-      pid,
-      ...how,
-      livedMs,
-      delayMs,
-    })
-    this.#restart = setTimeout(() => this.start(), delayMs)
-  }
-}
-
-/** The shape of the other processes' lines, without their logger. */
-function printEntry({ level, ...fields }: LauncherEntry): void {
-  process.stdout.write(
-    `${JSON.stringify({ level, time: new Date().toISOString(), name: 'launcher', ...fields })}\n`,
-  )
 }

@@ -9,7 +9,9 @@ import { TYPE } from '../../xds/types.ts'
 import type { AccessLogEntry } from '../access-log.ts'
 import { type DrainReport, Engine, type EngineStatus } from '../engine.ts'
 import { NameTable } from '../names/name-table.ts'
+import type { ChildNotice } from './child.ts'
 import { ControlClient, type WorkerHello } from './control.ts'
+import { InheritedSockets } from './inherited-sockets.ts'
 import { NameServers, type NameServersOptions } from './name-servers.ts'
 import { ReferenceIndex } from './reference-index.ts'
 import { socketPaths } from './run-directory.ts'
@@ -29,6 +31,10 @@ export interface WorkerOptions {
   readonly logLinesDropped?: () => number
   /** Present for a sidecar. */
   readonly nameServers?: Pick<NameServersOptions, 'addresses' | 'upstreams' | 'upstreamsGiven'>
+  /** Listening sockets that the launcher made, as in `INHERITED_SOCKETS`. Default none. */
+  readonly inherited?: string
+  /** Tells the launcher. Default nobody. */
+  readonly tell?: (notice: ChildNotice) => void
   readonly clock?: Clock
 }
 
@@ -56,6 +62,7 @@ export class Worker {
   readonly #names = new NameTable()
   readonly #nameServers: NameServers | undefined
   readonly #identity = workerIdentity()
+  readonly #tell: (notice: ChildNotice) => void
   readonly #applied = new Set<string>()
   readonly #subscribed = new Map<string, ReadonlySet<string>>()
   #generation = -1
@@ -67,8 +74,22 @@ export class Worker {
     const paths = socketPaths(options.runDirectory)
     this.#logger = logger
     this.#clock = clock
-    const { name, revocation, accessLog } = options
-    this.#engine = new Engine({ name, logger, clock, accessLog, revocation })
+    this.#tell = options.tell ?? (() => {})
+    const inherited = new InheritedSockets(options.inherited ?? '', {
+      onListening: (address) => this.#tell({ notice: 'listening', address }),
+      onReleased: (address) => this.#tell({ notice: 'released', address }),
+      onUsedUp: () => this.#tell({ notice: 'replace' }),
+    })
+    this.#engine = new Engine({
+      name: options.name,
+      revocation: options.revocation,
+      logger,
+      clock,
+      accessLog: options.accessLog,
+      inheritedSocket: (host, port) => inherited.take(host, port),
+      // An address that we bind ourselves is shared with the other workers, and with our successor while we drain.
+      reusePort: true,
+    })
     this.#stats = new WorkerStatsReader({
       engine: this.#engine,
       identity: this.#identity,
@@ -96,7 +117,11 @@ export class Worker {
       handlers: {
         status: async () => this.status(),
         stats: async () => this.#stats.read(this.#draining !== undefined),
-        drain: (params) => this.drain((params as { deadlineMs: number }).deadlineMs),
+        drain: (params) => {
+          const { deadlineMs, delayMs } = params as { deadlineMs: number; delayMs?: number }
+          this.#tell({ notice: 'draining' })
+          return this.drain(deadlineMs, delayMs)
+        },
         logging: async (params) => {
           logger.level = (params as { level: string }).level
         },
@@ -116,9 +141,12 @@ export class Worker {
     this.#sayWhenReady()
   }
 
-  /** Stops accepting, lets connections finish until the deadline, cuts and logs the rest. A second call is the first one. */
-  drain(deadlineMs: number): Promise<DrainReport> {
-    this.#draining ??= this.#drain(deadlineMs)
+  /**
+   * Is not ready any more, and after `delayMs`, in which others hear of that, stops accepting; lets connections finish until the
+   * deadline, which begins then, cuts and logs the rest. A second call is the first one.
+   */
+  drain(deadlineMs: number, delayMs = 0): Promise<DrainReport> {
+    this.#draining ??= this.#drain(deadlineMs, delayMs)
     return this.#draining
   }
 
@@ -156,7 +184,10 @@ export class Worker {
       return
     }
     const listeners = this.#engine.status().listeners.map(({ name, address }) => ({ name, address }))
-    this.#logger.info({ ...this.#nameServers?.addresses(), listeners }, 'ready')
+    const { slot, generation, runtime, version } = this.#identity
+    const addresses = this.#nameServers?.addresses()
+    this.#logger.info({ ...addresses, listeners, slot, generation, runtime, version }, 'ready')
+    this.#tell({ notice: 'serving' })
   }
 
   #wholeTypes(): string[] {
@@ -209,11 +240,13 @@ export class Worker {
     if (gone.length > 0) this.#engine.update(typeUrl, [], gone)
   }
 
-  async #drain(deadlineMs: number): Promise<DrainReport> {
-    this.#logger.info({ deadlineMs }, 'draining')
+  async #drain(deadlineMs: number, delayMs: number): Promise<DrainReport> {
+    this.#logger.info({ deadlineMs, delayMs }, 'draining')
+    if (delayMs > 0) await new Promise<void>((resolve) => this.#clock.after(delayMs, resolve))
     const [report] = await Promise.all([this.#engine.drain(deadlineMs), this.#nameServers?.drain()])
     this.#drained = true
     this.#logger.info({ ...report }, 'drained')
+    this.#tell({ notice: 'drained', report })
     return report
   }
 }

@@ -2,6 +2,7 @@ import type { Logger } from '../../lib/log.ts'
 import { fail, ok, type Result } from '../../lib/result.ts'
 import type { DrainReport } from '../engine.ts'
 import { type ControlledWorker, ControlServer } from './control.ts'
+import { sumReports } from './drain-report.ts'
 import type { WorkerStatus } from './worker.ts'
 import type { WorkerStats } from './worker-stats.ts'
 
@@ -64,7 +65,7 @@ export class Workers {
     const answers = await this.#ask('drain', { deadlineMs }, deadlineMs + DRAIN_GRACE_MS)
     const failed = failures(answers)
     if (failed !== undefined) return fail(failed)
-    return ok(sumOf(answers.flatMap(({ answer }) => (answer.ok ? [answer.value as DrainReport] : []))))
+    return ok(sumReports(answers.flatMap(({ answer }) => (answer.ok ? [answer.value as DrainReport] : []))))
   }
 
   async setLevel(level: string): Promise<Result<undefined, string>> {
@@ -88,11 +89,4 @@ function failures(answers: readonly WorkerAnswer[]): string | undefined {
     answer.ok ? [] : [`worker ${hello.slot} (pid ${hello.pid}): ${answer.error}`],
   )
   return failed.length === 0 ? undefined : failed.join('; ')
-}
-
-function sumOf(reports: readonly DrainReport[]): DrainReport {
-  const cut: Record<string, number> = {}
-  for (const report of reports)
-    for (const [name, count] of Object.entries(report.cut)) cut[name] = (cut[name] ?? 0) + count
-  return { finished: reports.reduce((sum, { finished }) => sum + finished, 0), cut }
 }

@@ -1,0 +1,62 @@
+import { spawnSync } from 'node:child_process'
+import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
+import { fail, ok, type Result } from '../lib/result.ts'
+
+/** The one version of Bun that the suites have been run with: that of the platform packages in package.json. */
+export const BUN_VERSION = '1.4.5'
+
+export type RuntimeChoice = 'node' | 'bun' | 'auto'
+
+/** How a worker is run: the program, and what stands before the entry file. */
+export interface Runtime {
+  readonly name: 'node' | 'bun'
+  readonly file: string
+  readonly argv: readonly string[]
+}
+
+/**
+ * The runtime of the workers. `auto` is Bun where the exact version is installed and starts, else Node. The error, for `bun` alone,
+ * is one sentence that names every place that was looked at.
+ */
+export function findRuntime(choice: RuntimeChoice): Result<Runtime, string> {
+  const node: Runtime = { name: 'node', file: process.execPath, argv: process.execArgv }
+  if (choice === 'node') return ok(node)
+  const bun = findBun()
+  if (bun.ok || choice === 'bun') return bun
+  return ok(node)
+}
+
+function findBun(): Result<Runtime, string> {
+  const tried: string[] = []
+  for (const file of candidates()) {
+    const found = versionOf(file)
+    if (found === BUN_VERSION) return ok({ name: 'bun', file, argv: [] })
+    tried.push(`${file} ${found}`)
+  }
+  return fail(`Bun ${BUN_VERSION} is not here: ${tried.join('; ')}`)
+}
+
+/** `ISTHMUS_BUN` alone where it is set; else the platform package, then what the PATH has. */
+function candidates(): string[] {
+  const given = process.env['ISTHMUS_BUN'] ?? ''
+  if (given !== '') return [given]
+  const name = `@oven/bun-${process.platform}-${process.arch === 'arm64' ? 'aarch64' : process.arch}`
+  try {
+    const manifest = createRequire(import.meta.url).resolve(`${name}/package.json`)
+    return [join(dirname(manifest), 'bin', 'bun'), 'bun']
+  } catch {
+    return ['bun']
+  }
+}
+
+/** Its version, or why it has none: one that does not fit this machine ends with a signal, for want of AVX2 for example. */
+function versionOf(file: string): string {
+  const { error, status, signal, stdout } = spawnSync(file, ['--version'], {
+    encoding: 'utf8',
+    timeout: 10_000,
+  })
+  if (error !== undefined) return `cannot be run (${(error as NodeJS.ErrnoException).code ?? error.message})`
+  if (status !== 0) return `cannot be run (${signal ?? `exit code ${status}`})`
+  return stdout.trim()
+}

@@ -1,0 +1,93 @@
+// All workers replaced under load, on each runtime.
+import { connect } from 'node:net'
+import type { TLSSocket } from 'node:tls'
+import t from 'tap'
+import { findRuntime, type RuntimeChoice } from '../../src/cli/runtime.ts'
+import { echoes, World } from './gateway-world.ts'
+import type { Pod } from './pod.ts'
+
+const RUNTIMES: readonly RuntimeChoice[] = ['node', 'bun']
+
+/** A ClientHello without a server name, in one record: it is answered by an alert before any crypto (RFC 8446 section 4.1.2). */
+function namelessHello(): Buffer {
+  const body = Buffer.concat([
+    Buffer.from([3, 3]),
+    Buffer.alloc(32, 7),
+    Buffer.from([0, 0, 2, 0x13, 0x01, 1, 0]),
+    Buffer.from([0, 7, 0, 43, 0, 3, 2, 3, 4]),
+  ])
+  const message = Buffer.concat([Buffer.from([1, 0, 0, body.length]), body])
+  return Buffer.concat([Buffer.from([22, 3, 1, 0, message.length]), message])
+}
+const HELLO = namelessHello()
+const UNRECOGNIZED_NAME = Buffer.from([21, 3, 3, 0, 2, 2, 112])
+
+/** How connection attempts ended: `answered`, or how not. */
+type Outcomes = Record<string, number>
+
+function attempt(port: number): Promise<string> {
+  return new Promise((resolve) => {
+    const received: Buffer[] = []
+    const socket = connect({ host: '127.0.0.1', port, noDelay: true })
+    socket.on('data', (chunk: Buffer) => received.push(chunk))
+    socket.on('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message))
+    socket.on('close', () =>
+      resolve(Buffer.concat(received).equals(UNRECOGNIZED_NAME) ? 'answered' : 'ended without an answer'),
+    )
+    socket.write(HELLO)
+  })
+}
+
+/** New connections every millisecond until `stop`; the outcomes once the last of them has ended. */
+function storm(port: number): { stop(): Promise<Outcomes> } {
+  const outcomes: Outcomes = {}
+  const running = new Set<Promise<void>>()
+  const timer = setInterval(() => {
+    // When the machine is busy, no more than it can answer.
+    if (running.size > 200) return
+    const one = attempt(port).then((outcome) => {
+      outcomes[outcome] = (outcomes[outcome] ?? 0) + 1
+      running.delete(one)
+    })
+    running.add(one)
+  }, 1)
+  return {
+    stop: async () => {
+      clearInterval(timer)
+      await Promise.all(running)
+      return outcomes
+    },
+  }
+}
+
+const workerLines = (pod: Pod, msg: string) =>
+  pod.lines.filter((line) => line.msg === msg && line['child'] === 'worker')
+
+for (const runtime of RUNTIMES) {
+  const found = findRuntime(runtime)
+  if (!found.ok && process.env['CI'] === undefined) {
+    t.test(`on ${runtime}`, { skip: found.error }, async () => {})
+    continue
+  }
+  t.test(`on ${runtime}`, async (t) => {
+    t.test('replacing all workers under load refuses and resets nobody, and cuts nothing', async (t) => {
+      const world = await World.create(t)
+      const pod = world.start(t, '--workers', '2', '--runtime', runtime, '--drain', '20s')
+      await pod.ready('gateway', 2)
+      const kept: TLSSocket[] = await Promise.all([1, 2, 3, 4].map(() => world.connect()))
+      const load = storm(world.port)
+      for (const round of [1, 2]) {
+        pod.process.kill('SIGHUP')
+        await pod.line(({ msg }) => msg === 'all replaced', round)
+      }
+      const outcomes = await load.stop()
+      t.comment(`${runtime}: ${JSON.stringify(outcomes)}`)
+      t.same(Object.keys(outcomes), ['answered'])
+      t.ok((outcomes['answered'] ?? 0) > 500, `${outcomes['answered']} connections`)
+      t.equal(workerLines(pod, 'replaced').length, 4)
+      for (const socket of kept) t.equal(await echoes(socket, 'still here'), 'still here')
+      t.equal(await echoes(await world.connect(), 'new'), 'new')
+      for (const socket of kept) socket.end()
+    })
+  })
+}
