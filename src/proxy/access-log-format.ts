@@ -21,6 +21,7 @@ const LONGEST: Readonly<Record<string, number>> = {
   rule: 256,
   shadowRule: 128,
   remoteAddress: 64,
+  directRemoteAddress: 64,
   endpoint: 64,
   subset: 64,
   alpn: 32,

@@ -12,6 +12,7 @@ export const RESPONSE_FLAGS = {
   DC: 'the downstream broke the connection',
   SI: 'idle for too long',
   DT: 'the connection reached its longest duration',
+  PROXY_HEADER: 'the PROXY protocol header is missing, late or malformed',
   TLS_HELLO: 'what came was no acceptable ClientHello',
   TLS_SNI: 'the server name is missing, malformed, unknown or not exposed',
   TLS_HANDSHAKE: 'the handshake failed or took too long',
@@ -44,6 +45,8 @@ export interface AccessLogEntry {
   readonly sni: string
   /** `ip:port`. */
   readonly remoteAddress: string
+  /** `ip:port` of the load balancer that told `remoteAddress` by the PROXY protocol; empty without one. */
+  readonly directRemoteAddress: string
   /** The verified SPIFFE id of the caller. */
   readonly peerId: string
   /** The trust domain of that id. */

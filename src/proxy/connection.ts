@@ -65,6 +65,10 @@ export class Connection {
   /** The key of the filter chain that serves it. */
   chain = ''
   addresses: Addresses = NO_ADDRESSES
+  /** `ip:port` of whoever speaks for the client by the PROXY protocol. */
+  directRemoteAddress = ''
+  /** `ip:port` of the client. */
+  remoteAddress: string
   peer: Peer | undefined
   /** Bytes that were read from the client before it was spliced. */
   headBytes = 0
@@ -90,6 +94,7 @@ export class Connection {
     this.#init = init
     this.listener = init.listener
     this.startedMs = init.clock.now()
+    this.remoteAddress = init.remoteAddress
     this.#state = state
   }
 
@@ -191,7 +196,7 @@ export class Connection {
   }
 
   #entry({ flag, reason }: Ending, before: ConnectionState): AccessLogEntry {
-    const { listener, remoteAddress } = this.#init
+    const { listener } = this.#init
     const pump = before.phase === 'open' ? before.pump : undefined
     return {
       time: new Date(this.startedMs).toISOString(),
@@ -199,7 +204,8 @@ export class Connection {
       upstream: this.#facts.upstream,
       ...this.service(),
       sni: this.#facts.sni,
-      remoteAddress,
+      remoteAddress: this.remoteAddress,
+      directRemoteAddress: this.directRemoteAddress,
       peerId: this.peer?.proof?.svid.id.uri ?? '',
       peerTrustDomain: this.peer?.proof?.svid.id.trustDomain ?? '',
       caller: this.peer === undefined ? '' : this.peer.proof === undefined ? 'unverified' : 'verified',

@@ -1,20 +1,19 @@
-import { type AddressInfo, createServer, type Server, type Socket } from 'node:net'
+import { type AddressInfo, createServer, isIP, type Server, type Socket } from 'node:net'
 import { Backoff } from '../lib/backoff.ts'
 import { fail, ok, type Problem, problem, type Result } from '../lib/result.ts'
 import { listenerSecrets } from '../resources/accept-references.ts'
-import type { FilterChainConfig, ListenerConfig } from '../resources/accept-types.ts'
+import type { ListenerConfig } from '../resources/accept-types.ts'
 import type { Ending } from './access-log.ts'
 import type { Addresses, Connection, ConnectionState } from './connection.ts'
 import type { InheritedListener, ProxyContext } from './context.ts'
 import { formatAddress } from './endpoint.ts'
-import { FilterChainIndex } from './filter-chain-match.ts'
 import { connectUpstream, forward, plainEnd, splice } from './forward.ts'
 import { Judge } from './judge.ts'
-import { compileRbac } from './rbac.ts'
-import { chainKey, type ServedChain } from './served-chain.ts'
+import { acceptProxyHeader } from './proxy-protocol-accept.ts'
+import { compileRanges } from './rbac-matchers.ts'
+import { type ServedChain, ServedChains } from './served-chains.ts'
 import { serviceUnavailable } from './service-unavailable.ts'
 import { TlsAcceptor } from './tls-acceptor.ts'
-import { TlsEdge } from './tls-edge.ts'
 
 /** An address is only there with the phase that has one. */
 export type ListenerState =
@@ -57,12 +56,12 @@ export class Listener {
   readonly #context: ProxyContext
   readonly #acceptor: TlsAcceptor
   readonly #judge: Judge
-  readonly #chains = new Map<string, ServedChain>()
-  readonly #index = new FilterChainIndex<ServedChain>()
+  readonly #chains: ServedChains
   readonly #backoff = new Backoff({ baseMs: 250, maxMs: 5_000 })
   readonly #waiters = new Set<() => void>()
   readonly #connections = new Set<Connection>()
   #config: ListenerConfig
+  #speaksForOthers: (ip: string) => boolean = () => false
   #state: ListenerState
   #server: Server | undefined
   #inherited: InheritedListener | undefined
@@ -75,8 +74,12 @@ export class Listener {
     this.#state = { phase: 'waiting', missing: context.secrets.missing(listenerSecrets(config)) }
     const self = this
     this.#judge = new Judge(context)
+    this.#chains = new ServedChains(context.secrets, {
+      onSecure: (raw, stream) => this.#acceptor.onSecure(raw, stream),
+      onFailure: (raw, ending) => this.#acceptor.onFailure(raw, ending),
+    })
     this.#acceptor = new TlsAcceptor(context, this.#judge, {
-      find: (hello) => this.#index.find(hello),
+      find: (hello) => this.#chains.find(hello),
       get: (key) => this.#chains.get(key),
       get helloTimeoutMs() {
         const timeouts = self.#config.chains.map(
@@ -107,18 +110,11 @@ export class Listener {
    * before. Open connections stay, judged by the new policy.
    */
   apply(config: ListenerConfig): Problem | undefined {
-    const materials = this.#materials(config)
-    if (!materials.ok) return materials.error
+    const replaced = this.#chains.replace(config.chains)
+    if (!replaced.ok) return replaced.error
     this.#config = config
-    const stale = new Set(this.#chains.keys())
-    this.#index.clear()
-    for (const chain of materials.value) {
-      stale.delete(chain.key)
-      this.#chains.set(chain.key, chain)
-      this.#index.set(chain.config.match, chain)
-    }
-    for (const key of stale) this.#chains.delete(key)
-    if (stale.size > 0) this.#drainChains(stale)
+    this.#speaksForOthers = compileRanges(config.proxyProtocol?.sources ?? [])
+    if (replaced.value.size > 0) this.#drainChains(replaced.value)
     this.#rejudge()
     if (this.#server === undefined && this.#state.phase !== 'closed') this.#bind()
     return undefined
@@ -148,11 +144,12 @@ export class Listener {
 
   /** Connects for a client inside this process, as if it had connected to the address. */
   async open(downstream: Downstream): Promise<Result<Session, Ending>> {
-    const [served] = this.#chains.values()
+    const served = this.#chains.first
     if (served?.config.mode !== 'plain') return fail({ flag: 'NR', reason: `${this.name} serves TLS only` })
     const connection = this.#admit(downstream.remoteAddress, { phase: 'connecting' })
     if (connection === undefined) return fail(OVERFLOW)
-    const remoteIp = downstream.remoteAddress.slice(0, downstream.remoteAddress.lastIndexOf(':'))
+    const { remoteAddress: from } = downstream
+    const remoteIp = isIP(from) === 0 ? from.slice(0, from.lastIndexOf(':')) : from
     const { host, port } = this.#config.address
     connection.addresses = { remoteIp, directRemoteIp: remoteIp, destinationIp: host, port }
     const admitted = this.#admitPlain(connection, served)
@@ -241,33 +238,6 @@ export class Listener {
     return connection
   }
 
-  #materials(config: ListenerConfig): Result<ServedChain[], Problem> {
-    const chains: ServedChain[] = []
-    for (const chain of config.chains) {
-      const key = chainKey(chain)
-      const edge = this.#edge(key, chain)
-      if (!edge.ok) return edge
-      chains.push({ key, config: chain, edge: edge.value, policy: compileRbac(chain.rbac) })
-    }
-    return ok(chains)
-  }
-
-  #edge(key: string, { tls }: FilterChainConfig): Result<TlsEdge | undefined, Problem> {
-    if (tls === undefined) return ok(undefined)
-    const material = this.#context.secrets.material(tls)
-    if (!material.ok) return material
-    const edge = this.#chains.get(key)?.edge ?? new TlsEdge(tls, material.value, this.#edgeEvents())
-    edge.configure(tls, material.value)
-    return ok(edge)
-  }
-
-  #edgeEvents() {
-    return {
-      onSecure: this.#acceptor.onSecure.bind(this.#acceptor),
-      onFailure: this.#acceptor.onFailure.bind(this.#acceptor),
-    }
-  }
-
   #bind(): void {
     const { host, port } = this.#config.address
     this.#state = { phase: 'binding' }
@@ -323,19 +293,33 @@ export class Listener {
     const remoteAddress = formatAddress(raw.remoteAddress ?? '', raw.remotePort ?? 0)
     // Either every chain is of plain TCP or none is.
     const tls = this.#config.chains[0]?.mode !== 'plain'
-    const connection = this.#admit(remoteAddress, { phase: tls ? 'hello' : 'connecting' })
+    const addresses = this.#addresses(raw)
+    const spokenFor = this.#speaksForOthers(addresses.directRemoteIp)
+    const connection = this.#admit(remoteAddress, { phase: tls || spokenFor ? 'hello' : 'connecting' })
     if (connection === undefined) {
       raw.on('error', () => {})
       raw.resetAndDestroy()
       return
     }
     connection.downstream = plainEnd(raw)
-    connection.addresses = this.#addresses(raw)
+    connection.addresses = addresses
     connection.watch(raw)
-    this.#context.guard(connection, () => {
-      const [chain] = this.#chains.values()
+    const serve = () => {
+      const chain = this.#chains.first
       if (tls) this.#acceptor.accept(connection, raw)
       else if (chain !== undefined) this.#forwardPlain(connection, chain, raw)
+    }
+    this.#context.guard(connection, () => {
+      const { proxyProtocol, helloTimeoutMs } = this.#config
+      if (!spokenFor || proxyProtocol === undefined) serve()
+      else
+        acceptProxyHeader(
+          this.#context,
+          connection,
+          raw,
+          { ...proxyProtocol, timeoutMs: helloTimeoutMs },
+          serve,
+        )
     })
   }
 

@@ -5,7 +5,7 @@ import type { ProxyContext } from './context.ts'
 import { forward, plainEnd } from './forward.ts'
 import type { Judge } from './judge.ts'
 import type { Caller } from './rbac.ts'
-import type { ServedChain } from './served-chain.ts'
+import type { ServedChain } from './served-chains.ts'
 
 export interface Passthrough {
   readonly chain: ServedChain

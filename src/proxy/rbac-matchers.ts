@@ -102,6 +102,12 @@ function compilePrincipal(rule: PrincipalRule, unknown: boolean): Test {
   }
 }
 
+/** Whether an address is in one of the ranges. */
+export function compileRanges(ranges: readonly AddressRange[]): (ip: string) => boolean {
+  const compiled = ranges.map(compileRange)
+  return (ip) => compiled.some((within) => within(ip) === true)
+}
+
 /** Whether an address is in the range; undefined for what is no address. IPv4 in its IPv6 form (`::ffff:10.0.0.1`) is IPv4. */
 function compileRange({ address, prefixLength }: AddressRange): (ip: string) => boolean | undefined {
   const range = new BlockList()

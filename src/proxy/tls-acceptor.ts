@@ -13,7 +13,7 @@ import type { Judge } from './judge.ts'
 import { passThrough } from './passthrough.ts'
 import type { PumpEnd } from './pump.ts'
 import type { Caller } from './rbac.ts'
-import type { ServedChain } from './served-chain.ts'
+import type { ServedChain } from './served-chains.ts'
 
 /** What the acceptor must know of its listener, always as it is now. */
 export interface TlsChains {
@@ -45,7 +45,7 @@ export class TlsAcceptor {
 
   accept(connection: Connection, raw: Socket): void {
     const timeoutMs = this.#chains.helloTimeoutMs
-    connection.deadline(timeoutMs, {
+    connection.deadline(Math.max(1, timeoutMs - connection.elapsedMs), {
       flag: 'TLS_HELLO',
       reason: `no whole ClientHello within ${timeoutMs} ms`,
     })

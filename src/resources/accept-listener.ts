@@ -1,11 +1,11 @@
 import type { Problem, Result } from '../lib/result.ts'
 import type { Metadata } from '../xds/gen/envoy/config/core/v3/base_pb.js'
 import { ListenerSchema } from '../xds/gen/envoy/config/listener/v3/listener_pb.js'
-import { TlsInspectorSchema } from '../xds/gen/envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector_pb.js'
 import type { XdsResource } from '../xds/types.ts'
 import { OWN_METADATA } from './accept-aliases.ts'
 import { type AcceptContext, begin, SOCKET_ADDRESS } from './accept-context.ts'
 import { FILTER_CHAIN_FIELDS, readFilterChain } from './accept-filter-chain.ts'
+import { readListenerFilters } from './accept-listener-filters.ts'
 import type { FilterChainConfig, FilterChainMatch, ListenerConfig } from './accept-types.ts'
 
 const LISTENER_FIELDS = {
@@ -20,20 +20,17 @@ const LISTENER_FIELDS = {
 } as const
 
 const DEFAULT_HANDSHAKE_TIMEOUT_MS = 5_000
+
 /**
  * Envoy Listener → ours. The subset: one TCP address; filter chains told apart by exact server names, transport protocol and
  * application protocols; chains that terminate mutual TLS or pass mesh TLS through, side by side, or one chain of plain TCP; filters
- * `rbac`…, `sni_cluster` (TLS only), `tcp_proxy` last.
+ * `rbac`…, `sni_cluster` (TLS only), `tcp_proxy` last; listener filters `proxy_protocol`, `tls_inspector`.
  */
 export function acceptListener(resource: XdsResource): Result<ListenerConfig, Problem> {
   const begun = begin(resource, ListenerSchema, LISTENER_FIELDS)
   if (!begun.ok) return begun
   const { ctx, message } = begun.value
-  for (const [index, filter] of message.listenerFilters.entries()) {
-    const path = `listener_filters[${index}].typed_config`
-    if (filter.configType.case !== 'typedConfig') ctx.refuse(path, 'expected a TlsInspector')
-    else ctx.unpack(filter.configType.value, TlsInspectorSchema, {}, path)
-  }
+  const { tlsInspector, proxyProtocol } = readListenerFilters(ctx, message)
   const helloTimeoutMs = ctx.durationMs(
     message.listenerFiltersTimeout,
     DEFAULT_HANDSHAKE_TIMEOUT_MS,
@@ -43,7 +40,7 @@ export function acceptListener(resource: XdsResource): Result<ListenerConfig, Pr
     readFilterChain(ctx, chain, index, helloTimeoutMs),
   )
   checkChains(ctx, chains)
-  if (message.listenerFilters.length === 0 && chains.some(({ mode }) => mode === 'passthrough')) {
+  if (!tlsInspector && chains.some(({ mode }) => mode === 'passthrough')) {
     ctx.refuse(
       'listener_filters',
       'expected envoy.filters.listener.tls_inspector: without it nobody sees the server names of the passthrough chains',
@@ -54,6 +51,7 @@ export function acceptListener(resource: XdsResource): Result<ListenerConfig, Pr
     version: resource.version,
     address: ctx.address(message.address, 'address', true),
     chains,
+    proxyProtocol,
     helloTimeoutMs,
     service: readService(message.metadata),
   })

@@ -122,11 +122,20 @@ export interface FilterChainConfig {
   readonly maxDurationMs: number | undefined
 }
 
+/** Listener filter `proxy_protocol`. */
+export interface ProxyProtocolConfig {
+  /** Who may speak for others. From these a header is required; anybody else's is no TLS, and so refused. */
+  readonly sources: readonly AddressRange[]
+  readonly versions: readonly (1 | 2)[]
+}
+
 export interface ListenerConfig {
   readonly name: string
   readonly version: string
   readonly address: Address
   readonly chains: readonly FilterChainConfig[]
+  /** Undefined: connections speak for themselves. */
+  readonly proxyProtocol: ProxyProtocolConfig | undefined
   /** From accept until the ClientHello is whole, where a chain says nothing of its own; `listener_filters_timeout`. */
   readonly helloTimeoutMs: number
   /** `metadata.filter_metadata.isthmus`: whose front door this is. Empty strings and 0 where unknown. */

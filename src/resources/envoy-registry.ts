@@ -1,6 +1,7 @@
 import { createRegistry } from '@bufbuild/protobuf'
 import { ClusterSchema } from '../xds/gen/envoy/config/cluster/v3/cluster_pb.js'
 import { ListenerSchema } from '../xds/gen/envoy/config/listener/v3/listener_pb.js'
+import { ProxyProtocolSchema } from '../xds/gen/envoy/extensions/filters/listener/proxy_protocol/v3/proxy_protocol_pb.js'
 import { TlsInspectorSchema } from '../xds/gen/envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector_pb.js'
 import { RBACSchema } from '../xds/gen/envoy/extensions/filters/network/rbac/v3/rbac_pb.js'
 import { SniClusterSchema } from '../xds/gen/envoy/extensions/filters/network/sni_cluster/v3/sni_cluster_pb.js'
@@ -16,6 +17,7 @@ import { SPIFFECertValidatorConfigSchema } from '../xds/gen/envoy/extensions/tra
 export const envoyRegistry = createRegistry(
   ListenerSchema,
   ClusterSchema,
+  ProxyProtocolSchema,
   TlsInspectorSchema,
   RBACSchema,
   SniClusterSchema,

@@ -17,6 +17,7 @@ const ENTRY: AccessLogEntry = {
   subset: '',
   sni: 'outbound_.9080_._.productpage.bookinfo.svc.cluster.local',
   remoteAddress: '10.0.0.1:50000',
+  directRemoteAddress: '',
   peerId: 'spiffe://cluster-1.example/ns/bookinfo/sa/sleep',
   peerTrustDomain: 'cluster-1.example',
   caller: 'verified',

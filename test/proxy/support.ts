@@ -145,13 +145,20 @@ export interface ListenerOptions {
   readonly port?: number
   /** Default: none. */
   readonly listenerFilters?: readonly MessageInitShape<typeof ListenerFilterSchema>[]
+  readonly listenerFiltersTimeoutS?: number
   readonly metadata?: JsonObject
 }
 
 /** A listener of these filter chains. */
 export function listenerOf(
   filterChains: readonly MessageInitShape<typeof FilterChainSchema>[],
-  { name = 'eastwest', port = 0, listenerFilters = [], metadata }: ListenerOptions = {},
+  {
+    name = 'eastwest',
+    port = 0,
+    listenerFilters = [],
+    listenerFiltersTimeoutS,
+    metadata,
+  }: ListenerOptions = {},
 ): XdsResource {
   return encodeResource(
     ListenerSchema,
@@ -160,6 +167,9 @@ export function listenerOf(
       address: socketAddress('127.0.0.1', port),
       filterChains: [...filterChains],
       listenerFilters: [...listenerFilters],
+      ...(listenerFiltersTimeoutS === undefined
+        ? {}
+        : { listenerFiltersTimeout: seconds(listenerFiltersTimeoutS) }),
       ...(metadata === undefined ? {} : { metadata: { filterMetadata: { isthmus: metadata } } }),
     }),
     name,
