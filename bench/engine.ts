@@ -134,6 +134,7 @@ const logger = createLogger({ name: 'worker' })
 const engine = new Engine({
   name: 'bench',
   logger,
+  allowLocalEndpoints: true,
   accessLog: ({ time, ...entry }) => logger.info({ acceptedAt: time, ...entry }, 'access'),
 })
 const problems = [

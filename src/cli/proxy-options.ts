@@ -37,6 +37,11 @@ const FLAGS: readonly Flag[] = [
       'what a missing or expired CRL means: soft-fail, or hard-fail, which refuses whoever its CA signed',
     fallback: 'soft-fail',
   },
+  {
+    flag: 'allow-local-endpoints',
+    about: 'true: endpoints may have loopback, link-local and metadata addresses; for development',
+    fallback: 'false',
+  },
   { flag: 'run-dir', about: 'folder for sockets and the last good configuration' },
   {
     flag: 'bind',
@@ -91,6 +96,8 @@ export interface ProxyConfig {
   readonly discovery: string
   readonly certs: string
   readonly revocation: RevocationMode
+  /** For one machine that plays a whole cluster. */
+  readonly allowLocalEndpoints: boolean
   readonly runDirectory: string
   readonly admin: Authority
   readonly health: Authority
@@ -172,6 +179,7 @@ function readConfig(kind: ProxyKind, reader: FlagReader): ProxyConfig {
     }),
     certs: reader.text('certs'),
     revocation: reader.read('revocation', readRevocation),
+    allowLocalEndpoints: reader.read('allow-local-endpoints', readBoolean),
     runDirectory: reader.text('run-dir'),
     admin: reader.read('admin', parseAuthority),
     health: reader.read('health', parseAuthority),
@@ -275,6 +283,12 @@ function readAccessLog(text: string): Result<AccessLogFormat, string> {
   return format === undefined
     ? fail(`there is no format "${text}"; there are ${ACCESS_LOG_FORMATS.join(', ')}`)
     : ok(format)
+}
+
+function readBoolean(text: string): Result<boolean, string> {
+  return text === 'true' || text === 'false'
+    ? ok(text === 'true')
+    : fail(`expected true or false, found "${text}"`)
 }
 
 function readUpstreams(text: string): Result<Authority[] | undefined, string> {

@@ -22,6 +22,7 @@ async function work(config: ProxyConfig): Promise<void> {
     runDirectory: config.runDirectory,
     logger,
     revocation: config.revocation,
+    allowLocalEndpoints: config.allowLocalEndpoints,
     logLinesDropped: () => sink.dropped,
     accessLog: (entry) => {
       if (format !== undefined) sink.writeSoon(format(entry, Date.now()))

@@ -18,6 +18,8 @@ export interface ProxyLimits {
   readonly handshakesPerTurn: number
   readonly waitingHandshakes: number
   readonly hello: HelloLimits
+  /** Active health checks in flight. */
+  readonly healthChecks: number
   /** How long connections of a listener or upstream that was taken away may go on, milliseconds. */
   readonly drainMs: number
 }
@@ -28,6 +30,7 @@ export const DEFAULT_LIMITS: ProxyLimits = {
   handshakesPerTurn: 8,
   waitingHandshakes: 4_096,
   hello: { messageBytes: 16_384, records: 64 },
+  healthChecks: 256,
   drainMs: 45_000,
 }
 

@@ -1,21 +1,19 @@
-import { connect as connectTcp, isIP, type Socket } from 'node:net'
-import { connect as connectTls, createSecureContext, type SecureContext, type TLSSocket } from 'node:tls'
-import { clientTlsOptions } from '../identity/tls.ts'
-import type { SvidVerifier } from '../identity/verify-svid.ts'
+import { Backoff } from '../lib/backoff.ts'
 import type { Clock } from '../lib/clock.ts'
-import { fail, formatProblem, ok, type Result } from '../lib/result.ts'
-import { matchesString } from '../resources/accept-match.ts'
-import type { TransportSocketConfig, UpstreamTls } from '../resources/accept-types.ts'
+import { fail, ok, type Result } from '../lib/result.ts'
+import type { TransportSocketConfig } from '../resources/accept-types.ts'
+import type { UpstreamProxyProtocolConfig } from '../resources/upstream-types.ts'
 import type { Ending } from './access-log.ts'
+import { Cancellation, type ConnectFailure, type Connector } from './connector.ts'
 import type { Endpoint } from './endpoint.ts'
+import { type ProxiedConnection, proxyHeader, type Tlv } from './proxy-protocol-encode.ts'
 import type { PumpEnd } from './pump.ts'
-import type { SecretStore, TlsMaterial } from './secrets.ts'
 import type { Upstream } from './upstream.ts'
 
 export interface DialDeps {
   readonly clock: Clock
-  readonly secrets: SecretStore
-  readonly verifier: SvidVerifier
+  readonly connector: Connector
+  readonly random: () => number
   /** Whether a listener of this very proxy answers there: connecting to it would go round for ever. */
   readonly isOwnListener: (host: string, port: number) => boolean
 }
@@ -23,6 +21,23 @@ export interface DialDeps {
 /** A connection to an endpoint, ready for payload. */
 export interface Dialled extends PumpEnd {
   readonly endpoint: Endpoint
+}
+
+/** What is known of the connection that an upstream is dialled for. */
+export interface DialOptions {
+  /** Endpoints to try. */
+  readonly attempts: number
+  /** Delays between them; undefined: none. */
+  readonly backoff?: { readonly baseMs: number; readonly maxMs: number } | undefined
+  /** What will be sent is the client's own mesh TLS, so only what terminates that is called, and without TLS of ours. */
+  readonly passthrough?: boolean
+  /** For policies that hash; undefined: any endpoint will do. */
+  readonly hash?: bigint | undefined
+  /** Asked for where the endpoint wants a PROXY header. */
+  readonly proxied?: () => {
+    readonly connection: ProxiedConnection | undefined
+    readonly tlvs: readonly Tlv[]
+  }
 }
 
 /** Ends an attempt from outside; what was opened is closed. */
@@ -33,79 +48,77 @@ export interface DialHandle {
 
 /**
  * Connects to an endpoint of the upstream; where that fails, to the next one, up to `attempts` times, which is safe because no
- * byte of payload has been sent. Raw or mutual TLS as the endpoint's metadata says. `UH` when nothing was left to try.
+ * byte of payload has been sent. Raw or mutual TLS as the endpoint's metadata says. `UH` when nothing was left to try, `UO` when a
+ * circuit breaker of the upstream is open.
  */
 export class Dialer {
   readonly #deps: DialDeps
-  /** Client contexts by material: one costs 0.3 ms and 40 KB, and thousands of upstreams share a few. */
-  readonly #contexts = new Map<string, SecureContext>()
 
   constructor(deps: DialDeps) {
     this.#deps = deps
   }
 
-  /** Forgets TLS contexts; called when secrets change. */
-  forgetContexts(): void {
-    this.#contexts.clear()
-  }
-
-  /** `passthrough`: what will be sent is the client's own mesh TLS, so only what terminates that is called, and without TLS of ours. */
-  dial(upstream: Upstream, attempts: number, passthrough = false): DialHandle {
-    const cancel = new AbortController()
-    return {
-      result: this.#dial(upstream, attempts, passthrough, cancel.signal),
-      cancel: () => cancel.abort(),
-    }
+  dial(upstream: Upstream, options: DialOptions): DialHandle {
+    const cancellation = new Cancellation()
+    return { result: this.#dial(upstream, options, cancellation), cancel: () => cancellation.cancel() }
   }
 
   async #dial(
     upstream: Upstream,
-    attempts: number,
-    passthrough: boolean,
-    signal: AbortSignal,
+    options: DialOptions,
+    cancellation: Cancellation,
   ): Promise<Result<Dialled, Ending>> {
     const tried = new Set<Endpoint>()
+    const dropped = upstream.dropped()
+    if (dropped !== undefined) return fail({ flag: 'UO', reason: dropped })
     let last: Ending | undefined
-    for (let attempt = 0; attempt < attempts; attempt += 1) {
-      const endpoint = upstream.choose(tried)
-      if (endpoint === undefined) break
+    let backoff: Backoff | undefined
+    for (let attempt = 0; attempt < options.attempts; attempt += 1) {
+      if (attempt > 0 && options.backoff !== undefined) {
+        backoff ??= new Backoff({ ...options.backoff, random: this.#deps.random })
+        await this.#pause(backoff.next(), cancellation)
+        if (cancellation.cancelled) break
+      }
+      const chosen = upstream.choose(tried, options.hash, attempt > 0)
+      if (!chosen.ok) {
+        // What the first attempt met says more than that there was no second one, unless a limit forbade it.
+        last = chosen.error.flag === 'UO' ? chosen.error : (last ?? chosen.error)
+        break
+      }
+      const endpoint = chosen.value
       tried.add(endpoint)
-      const result = await this.#connect(upstream, endpoint, passthrough, signal)
+      const result = await this.#connect(upstream, endpoint, options, attempt > 0, cancellation)
       if (result.ok) return result
-      if (signal.aborted) return result
       last = result.error
+      if (cancellation.cancelled || result.error.hopeless) break
     }
-    return fail(last ?? { flag: 'UH', reason: `no healthy upstream: ${upstream.whyNone()}` })
+    const { flag, reason } = last ?? { flag: 'UH', reason: `no healthy upstream: ${upstream.whyNone()}` }
+    return fail({ flag, reason })
   }
 
   async #connect(
     upstream: Upstream,
     endpoint: Endpoint,
-    passthrough: boolean,
-    signal: AbortSignal,
-  ): Promise<Result<Dialled, Ending>> {
+    options: DialOptions,
+    retrying: boolean,
+    cancellation: Cancellation,
+  ): Promise<Result<Dialled, Ending & { readonly hopeless: boolean }>> {
     const socket = upstream.socketFor(endpoint)
-    const unfit = this.#unfit(endpoint, socket, passthrough)
-    if (unfit !== undefined) return fail({ flag: 'UF', reason: `${endpoint.name} ${unfit}` })
-    const material = socket.kind === 'tls' ? this.#deps.secrets.pinnedMaterial(socket.tls) : undefined
-    // Ours to mend, not the endpoint's fault: nothing is counted against it.
-    if (material?.ok === false)
-      return fail({ flag: 'UF', reason: `${endpoint.name}: ${formatProblem(material.error)}` })
-    endpoint.active += 1
-    const attempt = new Attempt(endpoint, upstream.config.connectTimeoutMs, this.#deps.clock, signal)
-    const result = await (socket.kind === 'tls' && material?.ok
-      ? attempt.tls(socket.tls, this.#context(socket.tls, material.value), material.value, this.#deps)
-      : attempt.raw())
-    if (!result.ok) {
-      endpoint.active -= 1
-      if (!signal.aborted) upstream.failed(endpoint, result.error.reason)
-      return result
-    }
-    upstream.connected(endpoint)
-    result.value.raw.once('close', () => {
-      endpoint.active -= 1
+    const unfit = this.#unfit(endpoint, socket, options.passthrough ?? false)
+    if (unfit !== undefined) return fail({ flag: 'UF', reason: `${endpoint.name} ${unfit}`, hopeless: false })
+    const attempt = upstream.connecting(endpoint, retrying)
+    const result = await this.#deps.connector.connect(endpoint.host, endpoint.port, socket, {
+      timeoutMs: upstream.config.connectTimeoutMs,
+      keepalive: upstream.config.keepalive,
+      header: socket.proxyProtocol && headerFor(socket.proxyProtocol, options),
+      cancellation,
     })
-    return result
+    if (result.ok) {
+      attempt.succeeded(result.value)
+      return ok({ ...result.value, endpoint })
+    }
+    attempt.failed(result.error)
+    return fail({ ...endingOf(endpoint, result.error), hopeless: result.error.code === 'EMFILE' })
   }
 
   /**
@@ -127,146 +140,27 @@ export class Dialer {
     return this.#deps.isOwnListener(host, port) ? 'is a listener of this proxy itself' : undefined
   }
 
-  #context(tls: UpstreamTls, material: TlsMaterial): SecureContext {
-    const key = `${material.key} ${tls.minVersion} ${tls.maxVersion}`
-    let context = this.#contexts.get(key)
-    if (context === undefined) {
-      const { minVersion, maxVersion } = tls
-      context = createSecureContext({
-        ...clientTlsOptions(material.credential, material.bundles),
-        minVersion,
-        maxVersion,
-      })
-      this.#contexts.set(key, context)
-    }
-    return context
-  }
-}
-
-/** One attempt to connect to one endpoint, with one deadline for TCP and TLS together. */
-class Attempt {
-  readonly #endpoint: Endpoint
-  readonly #timeoutMs: number
-  readonly #clock: Clock
-  readonly #signal: AbortSignal
-
-  constructor(endpoint: Endpoint, timeoutMs: number, clock: Clock, signal: AbortSignal) {
-    this.#endpoint = endpoint
-    this.#timeoutMs = timeoutMs
-    this.#clock = clock
-    this.#signal = signal
-  }
-
-  raw(): Promise<Result<Dialled, Ending>> {
-    return this.#run((raw, settle) => {
-      raw.once('connect', () => settle(ok({ raw, stream: raw, endpoint: this.#endpoint })))
-    })
-  }
-
-  tls(
-    config: UpstreamTls,
-    secureContext: SecureContext,
-    material: TlsMaterial,
-    deps: DialDeps,
-  ): Promise<Result<Dialled, Ending>> {
-    return this.#run((raw, settle) => {
-      raw.once('connect', () => {
-        const stream = connectTls({
-          socket: raw,
-          secureContext,
-          // An IP address is no server name (RFC 6066), and throws on Bun.
-          ...(config.sni === '' || isIP(config.sni) !== 0 ? {} : { servername: config.sni }),
-          ...(config.alpn.length === 0 ? {} : { ALPNProtocols: [...config.alpn] }),
-          rejectUnauthorized: true,
-          // The name asked for is no identity; the SVID is verified below, before a byte is written.
-          checkServerIdentity: () => undefined,
-        })
-        stream.on('error', (error) => settle(this.#tlsFailure(error, config)))
-        stream.on('close', () => settle(this.#failure('closed during the handshake')))
-        stream.once('secureConnect', () => {
-          const refusal = serverRefusal(stream, config, material, deps)
-          if (refusal === undefined) {
-            settle(ok({ raw, stream, endpoint: this.#endpoint }))
-          } else {
-            settle(fail({ flag: 'ID_REFUSED', reason: `${this.#endpoint.name}: ${refusal}` }))
-          }
-        })
-      })
-    })
-  }
-
-  #run(open: (raw: Socket, settle: Settle) => void): Promise<Result<Dialled, Ending>> {
+  #pause(ms: number, cancellation: Cancellation): Promise<void> {
     return new Promise((resolve) => {
-      const { host, port } = this.#endpoint
-      const raw = connectTcp({ host, port, allowHalfOpen: true, noDelay: true })
-      let settled = false
-      const settle: Settle = (result) => {
-        if (settled) return
-        settled = true
+      const cancelTimer = this.#deps.clock.after(ms, () => {
+        cancellation.listener = undefined
+        resolve()
+      })
+      cancellation.listener = () => {
         cancelTimer()
-        this.#signal.removeEventListener('abort', aborted)
-        // The stream belongs to the pump now, or to nobody: then late errors of it mean nothing.
-        if (!result.ok) raw.destroy()
-        resolve(result)
+        resolve()
       }
-      const aborted = () => settle(this.#failure('given up, the downstream is gone'))
-      const cancelTimer = this.#clock.after(this.#timeoutMs, () =>
-        settle(this.#failure(`not connected within ${this.#timeoutMs} ms`)),
-      )
-      this.#signal.addEventListener('abort', aborted, { once: true })
-      raw.on('error', (error: NodeJS.ErrnoException) => settle(this.#failure(describe(error))))
-      raw.on('close', () => settle(this.#failure('closed while connecting')))
-      open(raw, settle)
-      if (this.#signal.aborted) aborted()
     })
   }
-
-  #failure(detail: string): Result<never, Ending> {
-    return fail({ flag: 'UF', reason: `upstream connect failure: ${this.#endpoint.name} ${detail}` })
-  }
-
-  #tlsFailure(error: NodeJS.ErrnoException, { sni }: UpstreamTls): Result<never, Ending> {
-    const code = error.code ?? ''
-    if (code.includes('UNRECOGNIZED_NAME')) {
-      return this.#failure(
-        `refused the server name ${sni}: it is not exposed there (alert unrecognized_name)`,
-      )
-    }
-    return this.#failure(`TLS handshake failed: ${describe(error)}`)
-  }
 }
 
-type Settle = (result: Result<Dialled, Ending>) => void
-
-/** Why the server is not who we want to talk to; undefined when it is. */
-function serverRefusal(
-  stream: TLSSocket,
-  config: UpstreamTls,
-  material: TlsMaterial,
-  deps: DialDeps,
-): string | undefined {
-  const leaf = stream.getPeerX509Certificate()?.raw
-  if (leaf === undefined) return 'the server showed no certificate'
-  const verdict = deps.verifier.verify(leaf, material.bundles, deps.clock.now(), 'server')
-  if (!verdict.ok)
-    return `the server's certificate is refused (${verdict.error.code}): ${verdict.error.message}`
-  const { uri } = verdict.value.id
-  if (config.peerIds.some((match) => matchesString(match, uri))) return undefined
-  return `the server is ${uri}; expected ${config.peerIds.map(({ value }) => value).join(' or ')}`
+function headerFor(config: UpstreamProxyProtocolConfig, { proxied }: DialOptions): Buffer {
+  const { connection, tlvs } = proxied?.() ?? { connection: undefined, tlvs: [] }
+  return proxyHeader(config, connection, tlvs)
 }
 
-function describe(error: NodeJS.ErrnoException): string {
-  switch (error.code) {
-    case 'ECONNREFUSED':
-      return 'refused the connection'
-    case 'ECONNRESET':
-      return 'reset the connection'
-    case 'ETIMEDOUT':
-      return 'did not answer'
-    case 'EHOSTUNREACH':
-    case 'ENETUNREACH':
-      return 'is unreachable'
-    default:
-      return error.code ?? error.message
-  }
+function endingOf({ name }: Endpoint, { kind, detail }: ConnectFailure): Ending {
+  if (kind === 'identity') return { flag: 'ID_REFUSED', reason: `${name}: ${detail}` }
+  if (kind === 'local') return { flag: 'UF', reason: `${name}: ${detail}` }
+  return { flag: 'UF', reason: `upstream connect failure: ${name} ${detail}` }
 }

@@ -1,8 +1,21 @@
-import type { Clock } from '../lib/clock.ts'
-import type { EndpointConfig, OutlierConfig } from '../resources/accept-types.ts'
+import type { EndpointConfig } from '../resources/accept-types.ts'
+import type { Candidate } from './balance/pickers.ts'
+import type { PumpEnd } from './pump.ts'
+
+/** What counts against an endpoint, in the words of Envoy's `/clusters`. */
+export type HealthFlag =
+  | 'failed_active_hc'
+  | 'failed_outlier_check'
+  | 'failed_eds_health'
+  | 'degraded_active_hc'
+  | 'degraded_eds_health'
+  | 'pending_dynamic_removal'
+  | 'pending_active_hc'
+  | 'active_hc_timeout'
+  | 'eds_status_draining'
 
 /** One address that an upstream's connections may go to, with what we learnt of it; survives changes of its configuration. */
-export class Endpoint {
+export class Endpoint implements Candidate {
   /** `ip:port`. */
   readonly name: string
   readonly host: string
@@ -10,12 +23,20 @@ export class Endpoint {
   /** As configured: differs from `host` where the engine resolved a name. */
   readonly configuredHost: string
   config: EndpointConfig
-  /** Open connections, and those being opened. */
+  /** Place in hash rings. */
+  hashKey: string
+  /** Connections open and being opened. */
   active = 0
-  #failures = 0
-  #ejections = 0
-  #ejected = false
-  #cancelReturn: (() => void) | undefined
+  cxTotal = 0
+  cxConnectFail = 0
+  cxConnectTimeout = 0
+  /** Payload of connections that have ended. */
+  bytesSent = 0
+  bytesReceived = 0
+  readonly #flags = new Set<HealthFlag>()
+  readonly #connections = new Set<PumpEnd>()
+  #health: Candidate['health'] = 'healthy'
+  #excludePending = false
 
   constructor(config: EndpointConfig, host: string) {
     this.config = config
@@ -23,48 +44,72 @@ export class Endpoint {
     this.port = config.address.port
     this.configuredHost = config.address.host
     this.name = formatAddress(host, config.address.port)
+    this.hashKey = this.name
   }
 
-  get ejected(): boolean {
-    return this.#ejected
+  get weight(): number {
+    return this.config.weight
   }
 
-  get available(): boolean {
-    return this.config.healthy && !this.#ejected
+  get health(): Candidate['health'] {
+    return this.#health
   }
 
-  /** Consecutive failed connects. */
-  get failures(): number {
-    return this.#failures
+  get flags(): ReadonlySet<HealthFlag> {
+    return this.#flags
   }
 
-  succeeded(): void {
-    this.#failures = 0
-    this.#ejections = 0
+  /** Takes over what discovery says of it. `excludePending`: it does not count while its first check is to come. */
+  configure(config: EndpointConfig, options: { hashByHostname: boolean; excludePending: boolean }): void {
+    this.config = config
+    this.hashKey = config.hashKey || (options.hashByHostname ? config.hostname : '') || this.name
+    this.#excludePending = options.excludePending
+    const { healthStatus } = config
+    this.#flag('failed_eds_health', ['UNHEALTHY', 'DRAINING', 'TIMEOUT'].includes(healthStatus))
+    this.#flag('eds_status_draining', healthStatus === 'DRAINING')
+    this.#flag('degraded_eds_health', healthStatus === 'DEGRADED')
+    this.#judge()
   }
 
-  /** Counts a failed connect; true when it was one too many. */
-  failed(outlier: OutlierConfig | undefined): boolean {
-    this.#failures += 1
-    return outlier !== undefined && this.#failures >= outlier.consecutiveFailures && !this.#ejected
+  /** Sets or clears a flag; true where that changes whether it may be chosen. */
+  mark(flag: HealthFlag, on: boolean): boolean {
+    const before = this.#health
+    this.#flag(flag, on)
+    this.#judge()
+    return before !== this.#health
   }
 
-  /** Takes it out for `baseEjectionMs` times the number of ejections in a row (Envoy's rule), then calls back. */
-  eject(outlier: OutlierConfig, clock: Clock, onReturn: () => void): void {
-    this.#ejected = true
-    this.#ejections += 1
-    const forMs = Math.min(outlier.baseEjectionMs * this.#ejections, outlier.maxEjectionMs)
-    this.#cancelReturn = clock.after(forMs, () => {
-      this.#ejected = false
-      this.#failures = 0
-      onReturn()
+  /** Remembers a connection to it as long as its socket is there. */
+  hold(end: PumpEnd, onClose: () => void): void {
+    this.#connections.add(end)
+    end.raw.once('close', () => {
+      this.#connections.delete(end)
+      onClose()
     })
   }
 
-  dispose(): void {
-    this.#cancelReturn?.()
+  /** Breaks its connections, with an error so that nobody takes a cut stream for a whole one. */
+  cut(reason: string): number {
+    const connections = [...this.#connections]
+    for (const { stream } of connections) stream.destroy(new Error(reason))
+    return connections.length
+  }
+
+  #flag(flag: HealthFlag, on: boolean): void {
+    if (on) this.#flags.add(flag)
+    else this.#flags.delete(flag)
+  }
+
+  #judge(): void {
+    const flags = this.#flags
+    if (flags.has('pending_active_hc') && this.#excludePending) this.#health = 'excluded'
+    else if (FAILED.some((flag) => flags.has(flag))) this.#health = 'unhealthy'
+    else this.#health = DEGRADED.some((flag) => flags.has(flag)) ? 'degraded' : 'healthy'
   }
 }
+
+const FAILED: readonly HealthFlag[] = ['failed_active_hc', 'failed_outlier_check', 'failed_eds_health']
+const DEGRADED: readonly HealthFlag[] = ['degraded_active_hc', 'degraded_eds_health']
 
 /** `1.2.3.4:80`, `[::1]:80`. */
 export function formatAddress(host: string, port: number): string {

@@ -4,7 +4,7 @@ import type { Problem } from '../lib/result.ts'
 import type { SecretConfig } from '../resources/accept-types.ts'
 import type { Counters } from './connection-table.ts'
 import type { Listener, ListenerStatus } from './listener.ts'
-import type { UpstreamStatus } from './upstream.ts'
+import type { UpstreamStatus } from './upstream-status.ts'
 
 export interface SecretStatus {
   readonly name: string

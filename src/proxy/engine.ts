@@ -13,6 +13,7 @@ import { TYPE, type XdsResource } from '../xds/types.ts'
 import type { AccessLogEntry, Ending } from './access-log.ts'
 import { HandshakeAdmission } from './admission.ts'
 import { ConnectionTable } from './connection-table.ts'
+import { Connector } from './connector.ts'
 import { DEFAULT_LIMITS, type InheritedSocket, type ProxyContext, type ProxyLimits } from './context.ts'
 import { Dialer } from './dial.ts'
 import {
@@ -23,14 +24,15 @@ import {
   type SecretStatus,
   secretStatus,
 } from './engine-status.ts'
+import { forbiddenAddress } from './forbidden-address.ts'
+import { ProbeGate } from './health/probe-gate.ts'
 import { type Downstream, Listener, type Session } from './listener.ts'
-import { type Resolve, systemResolve } from './resolver.ts'
+import { createResolve, type Resolve, shared } from './resolve.ts'
 import { SecretStore } from './secrets.ts'
-
 import type { TrafficStats } from './traffic-stats.ts'
-import { Upstream, type UpstreamHealth } from './upstream.ts'
-
+import { Upstream, type UpstreamDeps } from './upstream.ts'
 import { UpstreamNames } from './upstream-names.ts'
+import type { UpstreamHealth } from './upstream-status.ts'
 
 export type { Downstream, DrainReport, EngineStatus, SecretStatus, Session, UpstreamHealth }
 
@@ -48,6 +50,8 @@ export interface EngineOptions {
   readonly inheritedSocket?: InheritedSocket
   readonly resolve?: Resolve
   readonly random?: () => number
+  /** Endpoints may name loopback, link-local and metadata addresses: for one machine that plays many. Default false. */
+  readonly allowLocalEndpoints?: boolean | undefined
   /** What a missing or expired CRL means. Default `soft-fail`. */
   readonly revocation?: RevocationMode | undefined
 }
@@ -62,8 +66,8 @@ const BLACK_HOLE = 'BlackHole'
 export class Engine {
   readonly #name: string
   readonly #context: ProxyContext
-  readonly #resolve: Resolve
-  readonly #random: () => number
+  readonly #connector: Connector
+  readonly #upstreamDeps: UpstreamDeps
   readonly #table: ConnectionTable
   readonly #listeners = new Map<string, Listener>()
   readonly #upstreams = new Map<string, Upstream>()
@@ -88,8 +92,7 @@ export class Engine {
     this.#revocation = options.revocation ?? 'soft-fail'
     const verifier = new SvidVerifier({ revocation: this.#revocation })
     this.#name = options.name
-    this.#resolve = options.resolve ?? systemResolve
-    this.#random = options.random ?? Math.random
+    const random = options.random ?? Math.random
     this.#table = new ConnectionTable({
       clock,
       logger,
@@ -98,7 +101,17 @@ export class Engine {
       isUpstream: (name) => this.#upstreams.has(name),
     })
     const isOwnListener = (host: string, port: number) => this.#listenerAt(host, port) !== undefined
-    this.#dialer = new Dialer({ clock, secrets: this.#secrets, verifier, isOwnListener })
+    this.#connector = new Connector({ clock, secrets: this.#secrets, verifier })
+    this.#dialer = new Dialer({ clock, connector: this.#connector, random, isOwnListener })
+    this.#upstreamDeps = {
+      clock,
+      logger,
+      random,
+      resolve: shared(options.resolve ?? createResolve(), clock),
+      connector: this.#connector,
+      gate: new ProbeGate(limits.healthChecks),
+      forbidden: options.allowLocalEndpoints === true ? () => undefined : forbiddenAddress,
+    }
     this.#context = {
       clock,
       logger,
@@ -174,7 +187,11 @@ export class Engine {
       secrets: this.#secrets.list().map((secret) => secretStatus(secret, this.#context.clock.now())),
       connections: { open, opening: connections.length - open },
       counters: this.#table.counters,
-      problems: [...this.#refused.values(), ...this.#bindProblems()],
+      problems: [
+        ...this.#refused.values(),
+        ...this.#bindProblems(),
+        ...[...this.#upstreams.values()].flatMap((upstream) => upstream.problems()),
+      ],
     }
   }
 
@@ -293,9 +310,7 @@ export class Engine {
       return undefined
     }
     this.#warmingUpstreams.delete(config.name)
-    const { clock, logger } = this.#context
-    const upstream =
-      current ?? new Upstream(config, { clock, logger, resolve: this.#resolve, random: this.#random })
+    const upstream = current ?? new Upstream(config, this.#upstreamDeps)
     if (current !== undefined) this.#unlinkEndpoints(current)
     this.#upstreams.set(config.name, upstream)
     this.#names.set(config)
@@ -321,7 +336,7 @@ export class Engine {
   }
 
   #secretsChanged(): void {
-    this.#dialer.forgetContexts()
+    this.#connector.forgetContexts()
     this.#watchCrls()
     for (const config of [...this.#warmingUpstreams.values()]) this.#setUpstream(config)
     for (const config of [...this.#warmingListeners.values()]) this.#report(this.#setListener(config))

@@ -5,6 +5,7 @@ import type { Ending } from './access-log.ts'
 import type { Connection } from './connection.ts'
 import type { ProxyContext } from './context.ts'
 import type { Dialled } from './dial.ts'
+import { dialOptions } from './dial-options.ts'
 import { Pump, type PumpEnd, type PumpOutcome, reset } from './pump.ts'
 
 /**
@@ -22,7 +23,7 @@ export async function connectUpstream(
   const upstream = context.upstreams.get(name)
   if (upstream === undefined) return fail({ flag: 'NR', reason: `no upstream is called ${name}` })
   const beganMs = context.clock.now()
-  const dial = context.dialer.dial(upstream, chain.maxConnectAttempts, chain.mode === 'passthrough')
+  const dial = context.dialer.dial(upstream, dialOptions(connection, chain, name))
   connection.onEnd(() => dial.cancel())
   const result = await dial.result
   if (!result.ok) return result
@@ -52,6 +53,10 @@ export function splice(
     onEnd: (outcome) => connection.end(endingOf(outcome, chain), 'leave'),
   })
   connection.advance({ phase: 'open', pump })
+  connection.onEnd(() => {
+    upstream.endpoint.bytesSent += connection.headBytes + pump.bytesIn
+    upstream.endpoint.bytesReceived += pump.bytesOut
+  })
   if (chain.maxDurationMs !== undefined) {
     connection.limit(chain.maxDurationMs, { flag: 'DT', reason: `open for ${chain.maxDurationMs} ms` })
   }

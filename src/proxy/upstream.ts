@@ -1,71 +1,80 @@
 import type { Clock } from '../lib/clock.ts'
 import type { Logger } from '../lib/log.ts'
-import type {
-  EndpointConfig,
-  EndpointsConfig,
-  TransportSocketConfig,
-  UpstreamConfig,
-} from '../resources/accept-types.ts'
-import { Endpoint, formatAddress } from './endpoint.ts'
-import { LoadBalancer, type Locality } from './load-balancer.ts'
-import { NameResolver, type Resolve } from './resolver.ts'
+import { fail, ok, type Problem, problem, type Result } from '../lib/result.ts'
+import type { EndpointsConfig, TransportSocketConfig, UpstreamConfig } from '../resources/accept-types.ts'
+import type { Ending } from './access-log.ts'
+import { CircuitBreaker } from './circuit-breaker.ts'
+import type { ConnectFailure, Connector } from './connector.ts'
+import type { Endpoint } from './endpoint.ts'
+import { EndpointSet } from './endpoint-set.ts'
+import { HealthChecker } from './health/health-checker.ts'
+import { OutlierDetector } from './health/outlier-detector.ts'
+import type { ProbeGate } from './health/probe-gate.ts'
+import { LoadBalancer } from './load-balancer.ts'
+import type { PumpEnd } from './pump.ts'
+import type { Resolve } from './resolve.ts'
+import type { EndpointStatus, UpstreamCounters, UpstreamHealth, UpstreamStatus } from './upstream-status.ts'
 
 export interface UpstreamDeps {
   readonly clock: Clock
   readonly logger: Logger
   readonly resolve: Resolve
   readonly random: () => number
+  /** For health checks. */
+  readonly connector: Connector
+  readonly gate: ProbeGate
+  /** What stands at an address that no endpoint may name; undefined where it may be called. */
+  readonly forbidden: (host: string) => string | undefined
 }
 
-export interface EndpointStatus {
-  readonly address: string
-  readonly priority: number
-  readonly locality: string
-  readonly weight: number
-  readonly healthy: boolean
-  /** Why it is not chosen; empty when it is. */
-  readonly detail: string
-  readonly active: number
-  readonly failures: number
-}
-
-export interface UpstreamHealth {
-  readonly name: string
-  /** Endpoints that may be chosen, and the others. */
-  readonly healthy: number
-  readonly unhealthy: number
-  /** Connections open and being opened. */
-  readonly active: number
-}
-
-export interface UpstreamStatus {
-  readonly name: string
-  readonly type: UpstreamConfig['type']
-  readonly version: string
-  readonly policy: UpstreamConfig['policy']
-  readonly endpoints: readonly EndpointStatus[]
-  /** Why nothing can be chosen; empty when something can. */
-  readonly detail: string
+/** One connect that is going on; ends one way or the other. */
+export interface ConnectAttempt {
+  succeeded(end: PumpEnd): void
+  failed(failure: ConnectFailure): void
 }
 
 /** Where connections of one name go: its endpoints, their health, and the choice between them. */
 export class Upstream {
   readonly name: string
   readonly #deps: UpstreamDeps
-  readonly #resolver: NameResolver
+  readonly #endpoints: EndpointSet
+  readonly #outliers: OutlierDetector
+  readonly #breaker: CircuitBreaker
+  readonly #counters: UpstreamCounters = {
+    cxTotal: 0,
+    cxConnectFail: 0,
+    cxConnectTimeout: 0,
+    cxRetry: 0,
+    cxLocalFail: {},
+    dropped: 0,
+    cxCutUnhealthy: 0,
+  }
   #config: UpstreamConfig
   #assignment: EndpointsConfig | undefined
-  #localities: readonly LabelledLocality[] = []
+  #checker: HealthChecker | undefined
   #balancer: LoadBalancer<Endpoint> | undefined
+  #cancelStale: (() => void) | undefined
+  #stale = false
 
   constructor(config: UpstreamConfig, deps: UpstreamDeps) {
     this.name = config.name
     this.#config = config
     this.#deps = deps
-    const { clock, logger, resolve } = deps
-    this.#resolver = new NameResolver({ clock, logger, resolve, onChange: () => this.#rebuild() })
+    this.#breaker = new CircuitBreaker(config.circuitBreakers)
+    this.#outliers = new OutlierDetector({
+      ...deps,
+      upstream: config.name,
+      endpoints: () => [...this.#endpoints],
+      onChange: (endpoint, ejected) => this.#healthChanged(endpoint, ejected ? 'was ejected' : ''),
+    })
+    this.#outliers.configure(config.outlier)
+    this.#endpoints = new EndpointSet(config, {
+      ...deps,
+      onChange: () => this.#reassign(),
+      onGone: (endpoint) => this.#outliers.forget(endpoint),
+    })
     this.#assignment = config.inlineEndpoints
-    this.#rebuild()
+    this.#reassign()
   }
 
   get config(): UpstreamConfig {
@@ -75,163 +84,292 @@ export class Upstream {
   /** Puts a new configuration in force. Endpoints that stay keep what was learnt of them. */
   update(config: UpstreamConfig): void {
     this.#config = config
-    if (config.type !== 'EDS') this.#assignment = config.inlineEndpoints
-    this.#rebuild()
+    this.#breaker.configure(config.circuitBreakers)
+    this.#outliers.configure(config.outlier)
+    if (config.type === 'EDS') this.#reassign()
+    else this.#assign(config.inlineEndpoints)
   }
 
   setEndpoints(assignment: EndpointsConfig): void {
-    if (this.#config.type !== 'EDS') return
-    this.#assignment = assignment
-    this.#rebuild()
+    if (this.#config.type === 'EDS') this.#assign(assignment)
   }
 
-  /** An endpoint for a new connection, none of those that were `tried`. */
-  choose(tried: ReadonlySet<Endpoint>): Endpoint | undefined {
-    this.#balancer ??= new LoadBalancer(
-      this.#localities,
-      { ...this.#config, overprovisioningFactor: this.#assignment?.overprovisioningFactor ?? 140 },
-      viewOf,
-      this.#deps.random,
-    )
-    return this.#balancer.choose(tried)
+  /** Why a new connection is refused before anything is tried (`drop_overloads`); undefined: it is not. */
+  dropped(): string | undefined {
+    for (const { category, share } of this.#assignment?.drops ?? []) {
+      if (share === 0 || this.#deps.random() >= share) continue
+      this.#counters.dropped += 1
+      return `drop_overloads of ${this.name}: ${category}, ${100 * share} %`
+    }
+    return undefined
+  }
+
+  /** An endpoint for a new connection, none of those that were `tried`; `UO` where a limit forbids one, `UH` where none is left. */
+  choose(tried: ReadonlySet<Endpoint>, hash?: bigint, retrying = false): Result<Endpoint, Ending> {
+    const refusal = this.#breaker.refuse(retrying)
+    if (refusal !== undefined)
+      return fail({ flag: 'UO', reason: `circuit breaker of ${this.name}: ${refusal}` })
+    const balancer = this.#balance()
+    const limit = this.#breaker.perEndpoint
+    let endpoint = balancer.choose(tried, hash)
+    if (endpoint !== undefined && endpoint.active >= limit) {
+      const full = [...this.#endpoints].filter(({ active }) => active >= limit)
+      endpoint = balancer.choose(new Set([...tried, ...full]), hash)
+      if (endpoint === undefined)
+        return fail({
+          flag: 'UO',
+          reason: `circuit breaker of ${this.name}: ${this.#breaker.refusePerEndpoint()}`,
+        })
+    }
+    if (endpoint !== undefined) return ok(endpoint)
+    return fail({ flag: 'UH', reason: `no healthy upstream: ${this.whyNone()}` })
   }
 
   /** How an endpoint wants to be spoken to: the first match whose every pair its metadata holds. */
   socketFor(endpoint: Endpoint): TransportSocketConfig {
-    const metadata = endpoint.config.socketMetadata
+    return this.#socketMatching(endpoint.config.socketMetadata)
+  }
+
+  /** Counts a connect from now until its end, and after it the connection. */
+  connecting(endpoint: Endpoint, retrying: boolean): ConnectAttempt {
+    const [breaker, counters] = [this.#breaker, this.#counters]
+    endpoint.active += 1
+    endpoint.cxTotal += 1
+    counters.cxTotal += 1
+    breaker.connections += 1
+    breaker.pending += 1
+    if (retrying) {
+      counters.cxRetry += 1
+      breaker.retries += 1
+    }
+    const settled = () => {
+      breaker.pending -= 1
+      if (retrying) breaker.retries -= 1
+    }
+    const over = () => {
+      endpoint.active -= 1
+      breaker.connections -= 1
+    }
+    return {
+      succeeded: (end) => {
+        settled()
+        endpoint.hold(end, over)
+        this.#outliers.succeeded(endpoint)
+      },
+      failed: (failure) => {
+        settled()
+        over()
+        this.#failed(endpoint, failure)
+      },
+    }
+  }
+
+  /** Why nothing can be chosen, in words for the access log and the 503. */
+  whyNone(): string {
+    if (this.#assignment === undefined) return `the endpoints of ${this.name} have not been received yet`
+    if (this.#stale) return `the endpoints of ${this.name} are older than their endpoint_stale_after`
+    const all = [...this.#endpoints]
+    const refused = this.#endpoints.refused.map(({ address, reason }) => `${address} is refused: ${reason}`)
+    if (all.length === 0 && refused.length === 0) {
+      const unresolved = this.#endpoints.unresolved()
+      return unresolved === '' ? `${this.name} has no endpoints` : `${this.name}: ${unresolved}`
+    }
+    const what = all.map((endpoint) => `${endpoint.name} ${this.#stateOf(endpoint) || 'failed to connect'}`)
+    const shown = [...what, ...refused]
+    const more = shown.length > 3 ? ` and ${shown.length - 3} more` : ''
+    return `${this.name}: ${shown.slice(0, 3).join(', ')}${more}`
+  }
+
+  /** Endpoints that are left out, as problems of the assignment that names them. */
+  problems(): Problem[] {
+    return this.#endpoints.refused.map(({ address, reason }) =>
+      problem(`ClusterLoadAssignment ${this.#assignment?.name ?? this.name}`, `endpoint ${address}`, reason),
+    )
+  }
+
+  status(): UpstreamStatus {
+    const { type, version, balancing } = this.#config
+    const endpoints = this.#endpoints.localities.flatMap(
+      ({ priority, region, zone, subZone, endpoints: members }) =>
+        members.map((endpoint) => this.#statusOf(endpoint, { priority, region, zone, subZone })),
+    )
+    const usable = endpoints.some(({ healthy }) => healthy)
+    return {
+      name: this.name,
+      type,
+      version,
+      policy: balancing.policy,
+      endpoints,
+      refused: this.#endpoints.refused,
+      names: this.#endpoints.names(),
+      panicking: this.#balance().panicking,
+      circuitBreakers: this.#breaker.status(),
+      counters: { ...this.#counters, cxLocalFail: { ...this.#counters.cxLocalFail } },
+      detail: usable ? '' : this.whyNone(),
+    }
+  }
+
+  /** The same in three numbers. */
+  health(): UpstreamHealth {
+    let [healthy, unhealthy, active] = [0, 0, 0]
+    for (const endpoint of this.#endpoints) {
+      if (isUsable(endpoint)) healthy += 1
+      else unhealthy += 1
+      active += endpoint.active
+    }
+    return { name: this.name, healthy, unhealthy, active }
+  }
+
+  close(): void {
+    this.#cancelStale?.()
+    this.#checker?.close()
+    this.#endpoints.close()
+    this.#outliers.close()
+  }
+
+  #balance(): LoadBalancer<Endpoint> {
+    this.#balancer ??= new LoadBalancer(
+      this.#endpoints.localities,
+      {
+        config: this.#config.balancing,
+        overprovisioningFactor: this.#assignment?.overprovisioningFactor ?? 140,
+        weightedPriorityHealth: this.#assignment?.weightedPriorityHealth ?? false,
+      },
+      this.#deps.random,
+    )
+    return this.#balancer
+  }
+
+  /** Takes over an assignment, new or confirmed: its time begins now. */
+  #assign(assignment: EndpointsConfig | undefined): void {
+    this.#assignment = assignment
+    this.#stale = false
+    this.#cancelStale?.()
+    this.#cancelStale =
+      assignment?.staleAfterMs === undefined
+        ? undefined
+        : this.#deps.clock.after(assignment.staleAfterMs, () => {
+            this.#stale = true
+            this.#deps.logger.warn(
+              { upstream: this.name },
+              'no newer endpoints came in time: these are stale',
+            )
+            this.#reassign()
+          })
+    this.#reassign()
+  }
+
+  #reassign(): void {
+    this.#endpoints.update(this.#config, this.#stale ? undefined : this.#assignment)
+    this.#balancer = undefined
+    this.#check()
+  }
+
+  #check(): void {
+    const { healthCheck } = this.#config
+    if (healthCheck === undefined) {
+      this.#checker?.close()
+      if (this.#checker !== undefined) for (const endpoint of this.#endpoints) clearChecks(endpoint)
+      this.#checker = undefined
+      return
+    }
+    this.#checker ??= new HealthChecker(healthCheck, {
+      ...this.#deps,
+      upstream: this.name,
+      socketFor: (endpoint, criteria) => this.#socketMatching(criteria ?? endpoint.config.socketMetadata),
+      hasTraffic: () => this.#counters.cxTotal > 0,
+      onResult: (endpoint, healthy, changed) => {
+        if (healthy) this.#outliers.checkPassed(endpoint)
+        if (changed) this.#healthChanged(endpoint, healthy ? '' : 'failed its health check')
+      },
+    })
+    this.#checker.sync(healthCheck, this.#endpoints)
+  }
+
+  #socketMatching(metadata: Readonly<Record<string, unknown>>): TransportSocketConfig {
     const found = this.#config.socketMatches.find(({ match }) =>
       Object.entries(match).every(([key, value]) => metadata[key] === value),
     )
     return found?.socket ?? this.#config.defaultSocket
   }
 
-  connected(endpoint: Endpoint): void {
-    endpoint.succeeded()
-  }
-
-  /** A connect failed: counts it, and takes the endpoint out where that was one too many. */
-  failed(endpoint: Endpoint, reason: string): void {
-    const { outlier } = this.#config
-    if (!endpoint.failed(outlier) || outlier === undefined) return
-    const all = this.#endpoints()
-    const ejected = all.filter((other) => other.ejected).length
-    if ((100 * (ejected + 1)) / all.length > outlier.maxEjectionPercent) return
-    endpoint.eject(outlier, this.#deps.clock, () => {
-      this.#balancer = undefined
-      this.#deps.logger.info({ upstream: this.name, endpoint: endpoint.name }, 'endpoint is back in rotation')
-    })
-    this.#balancer = undefined
-    const { failures } = endpoint
-    this.#deps.logger.warn(
-      { upstream: this.name, endpoint: endpoint.name, failures, reason },
-      'endpoint ejected',
-    )
-  }
-
-  /** Why nothing can be chosen, in words for the access log and the 503. */
-  whyNone(): string {
-    const all = this.#endpoints()
-    if (this.#assignment === undefined) return `the endpoints of ${this.name} have not been received yet`
-    const unresolved = this.#unresolved()
-    if (all.length === 0)
-      return unresolved === '' ? `${this.name} has no endpoints` : `${this.name}: ${unresolved}`
-    const what = all.map((endpoint) => `${endpoint.name} ${stateOf(endpoint) || 'failed to connect'}`)
-    const shown = what.slice(0, 3).join(', ')
-    return `${this.name}: ${shown}${what.length > 3 ? ` and ${what.length - 3} more` : ''}`
-  }
-
-  status(): UpstreamStatus {
-    const endpoints = this.#localities.flatMap(({ priority, endpoints: members, label }) =>
-      members.map((endpoint) => ({
-        address: endpoint.name,
-        priority,
-        locality: label,
-        weight: endpoint.config.weight,
-        healthy: endpoint.available,
-        detail: stateOf(endpoint),
-        active: endpoint.active,
-        failures: endpoint.failures,
-      })),
-    )
-    const { type, version, policy } = this.#config
-    const detail = endpoints.some(({ healthy }) => healthy) ? '' : this.whyNone()
-    return { name: this.name, type, version, policy, endpoints, detail }
-  }
-
-  /** The same in three numbers. */
-  health(): UpstreamHealth {
-    let [healthy, unhealthy, active] = [0, 0, 0]
-    for (const { endpoints } of this.#localities)
-      for (const endpoint of endpoints) {
-        if (endpoint.available) healthy += 1
-        else unhealthy += 1
-        active += endpoint.active
-      }
-    return { name: this.name, healthy, unhealthy, active }
-  }
-
-  close(): void {
-    this.#resolver.close()
-    for (const endpoint of this.#endpoints()) endpoint.dispose()
-  }
-
-  #endpoints(): Endpoint[] {
-    return this.#localities.flatMap(({ endpoints }) => endpoints)
-  }
-
-  #unresolved(): string {
-    const hosts =
-      this.#assignment?.localities.flatMap(({ endpoints }) => endpoints.map(({ address }) => address.host)) ??
-      []
-    return [...new Set(hosts.map((host) => this.#resolver.error(host)).filter((error) => error !== ''))].join(
-      ', ',
-    )
-  }
-
-  #rebuild(): void {
-    const known = new Map(this.#endpoints().map((endpoint) => [endpoint.name, endpoint]))
-    const localities = this.#assignment?.localities ?? []
-    const hosts = localities.flatMap(({ endpoints }) => endpoints.map(({ address }) => address.host))
-    this.#resolver.watch(new Set(hosts), this.#config.dnsRefreshMs)
-    const taken = new Set<string>()
-    this.#localities = localities.map(
-      ({ region, zone, priority, weight, endpoints }): LabelledLocality => ({
-        priority,
-        weight,
-        label: [region, zone].filter((part) => part !== '').join('/'),
-        endpoints: endpoints.flatMap((config) => this.#materialise(config, known, taken)),
-      }),
-    )
-    for (const [name, endpoint] of known) if (!taken.has(name)) endpoint.dispose()
-    this.#balancer = undefined
-  }
-
-  /** One endpoint for each address; the first of two with the same address counts, as in Envoy. */
-  #materialise(config: EndpointConfig, known: ReadonlyMap<string, Endpoint>, taken: Set<string>): Endpoint[] {
-    const found: Endpoint[] = []
-    for (const host of this.#resolver.addresses(config.address.host)) {
-      const name = formatAddress(host, config.address.port)
-      if (taken.has(name)) continue
-      taken.add(name)
-      const endpoint = known.get(name) ?? new Endpoint(config, host)
-      endpoint.config = config
-      found.push(endpoint)
+  #failed(endpoint: Endpoint, { kind, code, detail }: ConnectFailure): void {
+    if (kind === 'cancelled') return
+    const counters = this.#counters
+    // Ours to mend, not the endpoint's fault: nothing is held against it.
+    if (kind === 'local') {
+      const name = code || 'CONFIG'
+      counters.cxLocalFail[name] = (counters.cxLocalFail[name] ?? 0) + 1
+      return
     }
-    return found
+    endpoint.cxConnectFail += 1
+    counters.cxConnectFail += 1
+    if (kind === 'timeout') {
+      endpoint.cxConnectTimeout += 1
+      counters.cxConnectTimeout += 1
+    }
+    this.#outliers.failed(endpoint, detail)
+  }
+
+  /** `failure`: what took it out; empty where it is well again. */
+  #healthChanged(endpoint: Endpoint, failure: string): void {
+    this.#balancer = undefined
+    if (failure !== '' && this.#config.closeOnHealthFailure)
+      this.#counters.cxCutUnhealthy += endpoint.cut(`${endpoint.name} ${failure}`)
+    if (failure !== '' && endpoint.flags.has('pending_dynamic_removal')) this.#reassign()
+  }
+
+  #statusOf(
+    endpoint: Endpoint,
+    place: Pick<EndpointStatus, 'priority' | 'region' | 'zone' | 'subZone'>,
+  ): EndpointStatus {
+    const { consecutiveFailures, ejections, successRate } = this.#outliers.status(endpoint)
+    return {
+      address: endpoint.name,
+      hostname:
+        endpoint.config.hostname ||
+        (endpoint.configuredHost === endpoint.host ? '' : endpoint.configuredHost),
+      ...place,
+      locality: [place.region, place.zone].filter((part) => part !== '').join('/'),
+      weight: endpoint.weight,
+      healthy: isUsable(endpoint),
+      health: endpoint.health,
+      healthFlags: [...endpoint.flags],
+      edsHealth: endpoint.config.healthStatus,
+      detail: this.#stateOf(endpoint),
+      active: endpoint.active,
+      failures: consecutiveFailures,
+      ejections,
+      successRate,
+      cxTotal: endpoint.cxTotal,
+      cxConnectFail: endpoint.cxConnectFail,
+      cxConnectTimeout: endpoint.cxConnectTimeout,
+      bytesSent: endpoint.bytesSent,
+      bytesReceived: endpoint.bytesReceived,
+    }
+  }
+
+  #stateOf(endpoint: Endpoint): string {
+    const { flags, config } = endpoint
+    if (flags.has('failed_eds_health')) return `is ${config.healthStatus}`
+    if (flags.has('failed_outlier_check')) return 'is ejected after failed connects'
+    if (flags.has('pending_active_hc')) return 'waits for its first health check'
+    if (flags.has('failed_active_hc'))
+      return `fails its health check: ${this.#checker?.detail(endpoint) || 'not enough passed yet'}`
+    return ''
   }
 }
 
-interface LabelledLocality extends Locality<Endpoint> {
-  readonly label: string
+function isUsable({ health }: Endpoint): boolean {
+  return health === 'healthy' || health === 'degraded'
 }
 
-const viewOf = (endpoint: Endpoint) => ({
-  weight: endpoint.config.weight,
-  available: endpoint.available,
-  active: endpoint.active,
-})
-
-function stateOf(endpoint: Endpoint): string {
-  if (!endpoint.config.healthy) return `is ${endpoint.config.healthStatus}`
-  return endpoint.ejected ? 'is ejected after failed connects' : ''
+function clearChecks(endpoint: Endpoint): void {
+  for (const flag of [
+    'failed_active_hc',
+    'pending_active_hc',
+    'active_hc_timeout',
+    'degraded_active_hc',
+  ] as const)
+    endpoint.mark(flag, false)
 }

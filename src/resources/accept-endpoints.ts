@@ -1,6 +1,7 @@
 import type { Problem, Result } from '../lib/result.ts'
 import { HealthStatus } from '../xds/gen/envoy/config/core/v3/health_check_pb.js'
 import type {
+  Endpoint,
   LbEndpoint,
   LocalityLbEndpoints,
 } from '../xds/gen/envoy/config/endpoint/v3/endpoint_components_pb.js'
@@ -8,6 +9,7 @@ import {
   type ClusterLoadAssignment,
   ClusterLoadAssignmentSchema,
 } from '../xds/gen/envoy/config/endpoint/v3/endpoint_pb.js'
+import { FractionalPercent_DenominatorType } from '../xds/gen/envoy/type/v3/percent_pb.js'
 import type { XdsResource } from '../xds/types.ts'
 import { type AcceptContext, begin, SOCKET_ADDRESS } from './accept-context.ts'
 import type { EndpointConfig, EndpointsConfig, LocalityConfig } from './accept-types.ts'
@@ -21,13 +23,27 @@ export const ENDPOINTS_FIELDS = {
     priority: true,
     load_balancing_weight: true,
     lb_endpoints: {
-      endpoint: { address: SOCKET_ADDRESS, hostname: true },
+      endpoint: {
+        address: SOCKET_ADDRESS,
+        hostname: true,
+        health_check_config: {
+          port_value: true,
+          hostname: true,
+          address: SOCKET_ADDRESS,
+          disable_active_health_check: true,
+        },
+      },
       health_status: true,
       load_balancing_weight: true,
       metadata: { filter_metadata: true },
     },
   },
-  policy: { overprovisioning_factor: true },
+  policy: {
+    overprovisioning_factor: true,
+    weighted_priority_health: true,
+    endpoint_stale_after: true,
+    drop_overloads: { category: true, drop_percentage: true },
+  },
 } as const
 
 const DEFAULT_OVERPROVISIONING = 140
@@ -50,14 +66,30 @@ export function readEndpoints(
   resource: XdsResource,
   prefix: string,
 ): EndpointsConfig {
+  const { policy } = message
+  if (policy?.overprovisioningFactor === 0)
+    ctx.refuse(`${prefix}policy.overprovisioning_factor`, 'expected more than 0')
+  const staleAfterMs = ctx.durationMs(policy?.endpointStaleAfter, 0, `${prefix}policy.endpoint_stale_after`)
   return {
     name: resource.name,
     version: resource.version,
     localities: message.endpoints.map((locality, i) =>
       readLocality(ctx, locality, `${prefix}endpoints[${i}]`),
     ),
-    overprovisioningFactor: message.policy?.overprovisioningFactor ?? DEFAULT_OVERPROVISIONING,
+    overprovisioningFactor: policy?.overprovisioningFactor ?? DEFAULT_OVERPROVISIONING,
+    weightedPriorityHealth: policy?.weightedPriorityHealth ?? false,
+    drops: (policy?.dropOverloads ?? []).map(({ category, dropPercentage }) => ({
+      category,
+      share: Math.min(1, (dropPercentage?.numerator ?? 0) / DENOMINATOR[dropPercentage?.denominator ?? 0]),
+    })),
+    staleAfterMs: staleAfterMs === 0 ? undefined : staleAfterMs,
   }
+}
+
+const DENOMINATOR: Readonly<Record<FractionalPercent_DenominatorType, number>> = {
+  [FractionalPercent_DenominatorType.HUNDRED]: 100,
+  [FractionalPercent_DenominatorType.TEN_THOUSAND]: 10_000,
+  [FractionalPercent_DenominatorType.MILLION]: 1_000_000,
 }
 
 function readLocality(ctx: AcceptContext, message: LocalityLbEndpoints, path: string): LocalityConfig {
@@ -66,28 +98,57 @@ function readLocality(ctx: AcceptContext, message: LocalityLbEndpoints, path: st
   return {
     region: message.locality?.region ?? '',
     zone: message.locality?.zone ?? '',
+    subZone: message.locality?.subZone ?? '',
     priority: message.priority,
-    weight: readWeight(ctx, message.loadBalancingWeight, path),
+    weight: readWeight(ctx, message.loadBalancingWeight, path) ?? 0,
     endpoints: message.lbEndpoints.map((endpoint, i) =>
       readEndpoint(ctx, endpoint, `${path}.lb_endpoints[${i}]`),
     ),
   }
 }
 
+const STATUS: Readonly<Record<HealthStatus, EndpointConfig['healthStatus']>> = {
+  [HealthStatus.UNKNOWN]: 'UNKNOWN',
+  [HealthStatus.HEALTHY]: 'HEALTHY',
+  [HealthStatus.UNHEALTHY]: 'UNHEALTHY',
+  [HealthStatus.DRAINING]: 'DRAINING',
+  [HealthStatus.TIMEOUT]: 'TIMEOUT',
+  [HealthStatus.DEGRADED]: 'DEGRADED',
+}
+
 function readEndpoint(ctx: AcceptContext, message: LbEndpoint, path: string): EndpointConfig {
   const endpoint = message.hostIdentifier.case === 'endpoint' ? message.hostIdentifier.value : undefined
-  const status = message.healthStatus
+  const { filterMetadata = {} } = message.metadata ?? {}
+  const hashKey = filterMetadata['envoy.lb']?.['hash_key']
   return {
     address: ctx.address(endpoint?.address, `${path}.endpoint.address`),
-    weight: readWeight(ctx, message.loadBalancingWeight, path),
-    healthy:
-      status === HealthStatus.UNKNOWN || status === HealthStatus.HEALTHY || status === HealthStatus.DEGRADED,
-    healthStatus: HealthStatus[status] ?? 'UNKNOWN',
-    socketMetadata: message.metadata?.filterMetadata['envoy.transport_socket_match'] ?? {},
+    hostname: endpoint?.hostname ?? '',
+    weight: readWeight(ctx, message.loadBalancingWeight, path) ?? 1,
+    healthStatus: STATUS[message.healthStatus] ?? 'UNKNOWN',
+    socketMetadata: filterMetadata['envoy.transport_socket_match'] ?? {},
+    hashKey: typeof hashKey === 'string' ? hashKey : '',
+    healthCheck: readHealthCheck(ctx, endpoint, `${path}.endpoint.health_check_config`),
   }
 }
 
-function readWeight(ctx: AcceptContext, weight: number | undefined, path: string): number {
+function readHealthCheck(
+  ctx: AcceptContext,
+  endpoint: Endpoint | undefined,
+  path: string,
+): EndpointConfig['healthCheck'] {
+  const config = endpoint?.healthCheckConfig
+  const address = config?.address && ctx.address(config.address, `${path}.address`, true)
+  const port = config?.portValue ?? 0
+  if (port > 65_535) ctx.refuse(`${path}.port_value`, `expected a port number, found ${port}`)
+  return {
+    host: address?.host ?? '',
+    port: port === 0 ? (address?.port ?? 0) : port,
+    hostname: config?.hostname ?? '',
+    disabled: config?.disableActiveHealthCheck ?? false,
+  }
+}
+
+function readWeight(ctx: AcceptContext, weight: number | undefined, path: string): number | undefined {
   if (weight === 0) ctx.refuse(`${path}.load_balancing_weight`, 'expected at least 1')
-  return weight ?? 1
+  return weight
 }

@@ -1,10 +1,10 @@
-import type { Any } from '@bufbuild/protobuf/wkt'
 import type { FilterChain } from '../xds/gen/envoy/config/listener/v3/listener_components_pb.js'
 import { RBACSchema } from '../xds/gen/envoy/extensions/filters/network/rbac/v3/rbac_pb.js'
 import { SniClusterSchema } from '../xds/gen/envoy/extensions/filters/network/sni_cluster/v3/sni_cluster_pb.js'
 import { TcpProxySchema } from '../xds/gen/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js'
 import { type AcceptContext, typeOf } from './accept-context.ts'
 import { readRbac } from './accept-rbac.ts'
+import { NO_TCP_PROXY, readTcpProxy } from './accept-tcp-proxy.ts'
 import { readDownstreamTls } from './accept-tls.ts'
 import type { FilterChainConfig, FilterChainMatch, RbacConfig } from './accept-types.ts'
 import { ISTIO_PROTOCOLS } from './istio-protocols.ts'
@@ -17,21 +17,6 @@ export const FILTER_CHAIN_FIELDS = {
   transport_socket: { name: true, typed_config: true },
   transport_socket_connect_timeout: true,
 } as const
-
-const TCP_PROXY_FIELDS = {
-  stat_prefix: true,
-  cluster: true,
-  idle_timeout: true,
-  max_connect_attempts: true,
-  max_downstream_connection_duration: true,
-  // upstream_connect_mode and max_early_data_bytes, younger than our generated code. They make an Envoy wait for the
-  // handshake (or the first byte) before it connects upstream; this engine always waits for the handshake and the policy.
-  '#21': true,
-  '#22': true,
-} as const
-
-/** Envoy's default of `idle_timeout`. */
-const DEFAULT_IDLE_TIMEOUT_MS = 3_600_000
 
 /**
  * One filter chain: `terminate` with a `DownstreamTlsContext`; without a transport socket `passthrough` where its match asks for
@@ -154,21 +139,5 @@ function readFilters(ctx: AcceptContext, chain: FilterChain, chainPath: string):
     }
   }
   if (proxy === undefined) ctx.refuse(`${chainPath}.filters`, 'expected tcp_proxy to be the last filter')
-  return { rbac, sniCluster, ...(proxy ?? NO_PROXY) }
-}
-
-const NO_PROXY = { upstream: '', idleTimeoutMs: 0, maxConnectAttempts: 1, maxDurationMs: undefined }
-
-function readTcpProxy(ctx: AcceptContext, any: Any, path: string): Omit<Filters, 'rbac' | 'sniCluster'> {
-  const message = ctx.unpack(any, TcpProxySchema, TCP_PROXY_FIELDS, path)
-  if (message === undefined) return NO_PROXY
-  const { clusterSpecifier: cluster, maxDownstreamConnectionDuration: duration } = message
-  if (cluster.case !== 'cluster' || cluster.value === '')
-    ctx.refuse(`${path}.cluster`, 'expected the name of a cluster')
-  return {
-    upstream: cluster.case === 'cluster' ? cluster.value : '',
-    idleTimeoutMs: ctx.durationMs(message.idleTimeout, DEFAULT_IDLE_TIMEOUT_MS, `${path}.idle_timeout`),
-    maxConnectAttempts: message.maxConnectAttempts ?? 1,
-    maxDurationMs: duration && ctx.durationMs(duration, 0, `${path}.max_downstream_connection_duration`),
-  }
+  return { rbac, sniCluster, ...(proxy ?? NO_TCP_PROXY) }
 }

@@ -2,6 +2,16 @@
 // An Envoy cluster is called an upstream from here on. Times are milliseconds; ids are SPIFFE URIs.
 import type { Credential } from '../identity/credential.ts'
 import type { TrustBundles } from '../identity/trust-bundle.ts'
+import type {
+  BalancingConfig,
+  CircuitBreakerConfig,
+  DnsConfig,
+  HealthCheckConfig,
+  KeepaliveConfig,
+  OutlierConfig,
+  ProxyProtocolTlv,
+  UpstreamProxyProtocolConfig,
+} from './upstream-types.ts'
 
 /** `type.matcher.v3.StringMatcher` without its regex form: one way to write a name is enough, and no input may cost us more than its length. */
 export interface StringMatch {
@@ -118,7 +128,14 @@ export interface FilterChainConfig {
   readonly upstream: string
   /** No byte in either direction for this long ends the connection; default one hour. */
   readonly idleTimeoutMs: number
+  /** Endpoints to try. */
   readonly maxConnectAttempts: number
+  /** Delays between them; undefined: none. */
+  readonly connectBackoff: { readonly baseMs: number; readonly maxMs: number } | undefined
+  /** Upstreams with a hashing policy: connections of one source address go to one endpoint. */
+  readonly hashSourceIp: boolean
+  /** For upstreams that want a PROXY header. */
+  readonly proxyProtocolTlvs: readonly ProxyProtocolTlv[]
   readonly maxDurationMs: number | undefined
 }
 
@@ -142,9 +159,13 @@ export interface ListenerConfig {
   readonly service: { readonly host: string; readonly port: number; readonly protocol: string }
 }
 
-export type TransportSocketConfig =
+export type TransportSocketConfig = (
   | { readonly kind: 'raw' }
   | { readonly kind: 'tls'; readonly tls: UpstreamTls }
+) & {
+  /** Sent before the first byte of anything else. */
+  readonly proxyProtocol?: UpstreamProxyProtocolConfig
+}
 
 /** Chosen for an endpoint whose `envoy.transport_socket_match` metadata holds every pair of `match`. */
 export interface TransportSocketMatch {
@@ -153,48 +174,60 @@ export interface TransportSocketMatch {
   readonly socket: TransportSocketConfig
 }
 
-/** Passive ejection on failed connects. */
-export interface OutlierConfig {
-  readonly consecutiveFailures: number
-  readonly baseEjectionMs: number
-  readonly maxEjectionMs: number
-  readonly maxEjectionPercent: number
-}
-
 export interface UpstreamConfig {
   readonly name: string
   /** Further server names that lead here with `sni_cluster` (`metadata.filter_metadata.isthmus.aliases`). */
   readonly aliases: readonly string[]
   readonly version: string
-  readonly type: 'EDS' | 'STATIC' | 'STRICT_DNS'
+  readonly type: 'EDS' | 'STATIC' | 'STRICT_DNS' | 'LOGICAL_DNS'
   /** Name of the ClusterLoadAssignment; EDS only. */
   readonly endpointsName: string
-  /** STATIC and STRICT_DNS only. */
+  /** All but EDS. */
   readonly inlineEndpoints: EndpointsConfig | undefined
   readonly connectTimeoutMs: number
-  readonly policy: 'LEAST_REQUEST' | 'ROUND_ROBIN' | 'RANDOM'
-  readonly localityWeighted: boolean
+  readonly balancing: BalancingConfig
   readonly socketMatches: readonly TransportSocketMatch[]
   readonly defaultSocket: TransportSocketConfig
+  readonly circuitBreakers: CircuitBreakerConfig
   readonly outlier: OutlierConfig | undefined
-  readonly dnsRefreshMs: number
+  readonly healthCheck: HealthCheckConfig | undefined
+  /** Endpoints that were never checked do not count, not even as unhealthy. */
+  readonly ignoreNewUntilChecked: boolean
+  /** Connections to an endpoint end when a health check or outlier detection takes it out. */
+  readonly closeOnHealthFailure: boolean
+  /** An endpoint that discovery takes away goes at once, however healthy its checks find it. */
+  readonly ignoreHealthOnRemoval: boolean
+  readonly keepalive: KeepaliveConfig | undefined
+  readonly dns: DnsConfig
 }
 
 export interface EndpointConfig {
   /** An IP address, or a host name that the engine resolves. */
   readonly address: Address
+  /** What the endpoint calls itself; for health checks over HTTP and for hashing. */
+  readonly hostname: string
   readonly weight: number
-  /** By EDS: HEALTHY, UNKNOWN and DEGRADED may be chosen. */
-  readonly healthy: boolean
-  readonly healthStatus: string
+  /** By EDS. HEALTHY and UNKNOWN may be chosen, DEGRADED where there are not enough of these. */
+  readonly healthStatus: 'UNKNOWN' | 'HEALTHY' | 'UNHEALTHY' | 'DRAINING' | 'TIMEOUT' | 'DEGRADED'
   /** `envoy.transport_socket_match` of the endpoint's metadata. */
   readonly socketMetadata: Readonly<Record<string, unknown>>
+  /** `envoy.lb` `hash_key` of the endpoint's metadata: its place in hash rings; empty = its address. */
+  readonly hashKey: string
+  /** Where and as whom it is checked; port 0 and empty texts = as it is called. */
+  readonly healthCheck: {
+    readonly host: string
+    readonly port: number
+    readonly hostname: string
+    readonly disabled: boolean
+  }
 }
 
 export interface LocalityConfig {
   readonly region: string
   readonly zone: string
+  readonly subZone: string
   readonly priority: number
+  /** 0 where unset: no traffic where localities are weighted. */
   readonly weight: number
   readonly endpoints: readonly EndpointConfig[]
 }
@@ -205,6 +238,11 @@ export interface EndpointsConfig {
   readonly localities: readonly LocalityConfig[]
   /** Percent; Envoy's default 140: a priority keeps all traffic until less than 100/140 of it is healthy. */
   readonly overprovisioningFactor: number
+  readonly weightedPriorityHealth: boolean
+  /** Shares of new connections to refuse, 0 to 1, by category. */
+  readonly drops: readonly { readonly category: string; readonly share: number }[]
+  /** The endpoints may no longer be used when no newer ones came for this long; undefined = for ever. */
+  readonly staleAfterMs: number | undefined
 }
 
 export type SecretConfig =

@@ -1,20 +1,25 @@
 import type { Problem, Result } from '../lib/result.ts'
 import {
   type Cluster,
-  type Cluster_CommonLbConfig,
   ClusterSchema,
   Cluster_DiscoveryType as DiscoveryType,
-  Cluster_LbPolicy as LbPolicy,
+  Cluster_DnsLookupFamily as LookupFamily,
 } from '../xds/gen/envoy/config/cluster/v3/cluster_pb.js'
-import type { OutlierDetection } from '../xds/gen/envoy/config/cluster/v3/outlier_detection_pb.js'
 import type { TransportSocket } from '../xds/gen/envoy/config/core/v3/base_pb.js'
+import { ProxyProtocolUpstreamTransportSchema } from '../xds/gen/envoy/extensions/transport_sockets/proxy_protocol/v3/upstream_proxy_protocol_pb.js'
 import { RawBufferSchema } from '../xds/gen/envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer_pb.js'
 import type { XdsResource } from '../xds/types.ts'
 import { readAliases } from './accept-aliases.ts'
+import { BALANCING_FIELDS, readBalancing } from './accept-balancing.ts'
+import { CIRCUIT_BREAKER_FIELDS, readCircuitBreakers } from './accept-circuit-breakers.ts'
 import { type AcceptContext, ADS, begin, typeOf } from './accept-context.ts'
 import { ENDPOINTS_FIELDS, readEndpoints } from './accept-endpoints.ts'
+import { HEALTH_CHECK_FIELDS, readHealthCheck } from './accept-health-check.ts'
+import { OUTLIER_FIELDS, readOutlier } from './accept-outlier.ts'
+import { PROXY_PROTOCOL_FIELDS, readProxyProtocol } from './accept-proxy-protocol.ts'
 import { readUpstreamTls } from './accept-tls.ts'
-import type { EndpointsConfig, OutlierConfig, TransportSocketConfig, UpstreamConfig } from './accept-types.ts'
+import type { EndpointsConfig, TransportSocketConfig, UpstreamConfig } from './accept-types.ts'
+import type { DnsConfig, KeepaliveConfig } from './upstream-types.ts'
 
 const SOCKET = { name: true, typed_config: true } as const
 const CLUSTER_FIELDS = {
@@ -23,28 +28,23 @@ const CLUSTER_FIELDS = {
   type: true,
   eds_cluster_config: { eds_config: ADS, service_name: true },
   connect_timeout: true,
-  lb_policy: true,
   load_assignment: ENDPOINTS_FIELDS,
-  common_lb_config: { healthy_panic_threshold: true, locality_weighted_lb_config: {} },
-  outlier_detection: {
-    // These speak of HTTP answers, which this engine does not see; they are taken and mean nothing here.
-    consecutive_5xx: true,
-    enforcing_consecutive_5xx: true,
-    enforcing_success_rate: true,
-    // Ejection ends when its time is over, not at the next sweep, so the interval has nothing to say either.
-    interval: true,
-    base_ejection_time: true,
-    max_ejection_time: true,
-    max_ejection_percent: true,
-    split_external_local_origin_errors: true,
-    consecutive_local_origin_failure: true,
-    enforcing_consecutive_local_origin_failure: true,
-  },
+  ...BALANCING_FIELDS,
+  circuit_breakers: CIRCUIT_BREAKER_FIELDS,
+  outlier_detection: OUTLIER_FIELDS,
+  health_checks: HEALTH_CHECK_FIELDS,
+  close_connections_on_host_health_failure: true,
+  ignore_health_on_host_removal: true,
+  upstream_connection_options: { tcp_keepalive: { keepalive_time: true } },
   transport_socket_matches: { name: true, match: true, transport_socket: SOCKET },
   transport_socket: SOCKET,
   dns_refresh_rate: true,
+  dns_failure_refresh_rate: true,
+  respect_dns_ttl: true,
   dns_lookup_family: true,
   metadata: true,
+  // Statistics only; those of each endpoint are kept anyway.
+  track_cluster_stats: true,
   // Only the HTTP protocol options exist, and tcp_proxy does not read them.
   typed_extension_protocol_options: true,
 } as const
@@ -53,13 +53,12 @@ const CLUSTER_FIELDS = {
 const CONNECT_TIMEOUT_MS = 5_000
 const DNS_REFRESH_MS = 5_000
 
-/** Envoy Cluster → upstream. EDS over ADS, STATIC, STRICT_DNS; raw or mutual TLS by endpoint metadata. */
+/** Envoy Cluster → upstream: EDS over ADS, STATIC, STRICT_DNS, LOGICAL_DNS; raw or mutual TLS by endpoint metadata. */
 export function acceptUpstream(resource: XdsResource): Result<UpstreamConfig, Problem> {
   const begun = begin(resource, ClusterSchema, CLUSTER_FIELDS)
   if (!begun.ok) return begun
   const { ctx, message } = begun.value
   const type = readType(ctx, message)
-  checkPanic(ctx, message.commonLbConfig)
   const connectTimeoutMs = ctx.durationMs(message.connectTimeout, CONNECT_TIMEOUT_MS, 'connect_timeout')
   if (connectTimeoutMs === 0) ctx.refuse('connect_timeout', 'expected more than 0')
   return ctx.finish({
@@ -69,18 +68,63 @@ export function acceptUpstream(resource: XdsResource): Result<UpstreamConfig, Pr
     endpointsName: type === 'EDS' ? message.edsClusterConfig?.serviceName || resource.name : '',
     inlineEndpoints: readInline(ctx, message, type, resource),
     connectTimeoutMs,
-    policy: readPolicy(ctx, message.lbPolicy),
-    localityWeighted: message.commonLbConfig?.localityConfigSpecifier.case === 'localityWeightedLbConfig',
+    balancing: readBalancing(ctx, message),
     socketMatches: message.transportSocketMatches.map((match, i) => ({
       name: match.name,
       match: match.match ?? {},
       socket: readSocket(ctx, match.transportSocket, `transport_socket_matches[${i}].transport_socket`),
     })),
     defaultSocket: readSocket(ctx, message.transportSocket, 'transport_socket'),
+    circuitBreakers: readCircuitBreakers(ctx, message.circuitBreakers),
     outlier: readOutlier(ctx, message.outlierDetection),
+    healthCheck: readHealthCheck(ctx, message.healthChecks),
+    ignoreNewUntilChecked: message.commonLbConfig?.ignoreNewHostsUntilFirstHc ?? false,
+    closeOnHealthFailure: message.closeConnectionsOnHostHealthFailure,
+    ignoreHealthOnRemoval: message.ignoreHealthOnHostRemoval,
     aliases: readAliases(ctx, message.metadata),
-    dnsRefreshMs: Math.max(100, ctx.durationMs(message.dnsRefreshRate, DNS_REFRESH_MS, 'dns_refresh_rate')),
+    keepalive: readKeepalive(message),
+    dns: readDns(ctx, message),
   })
+}
+
+function readKeepalive({ upstreamConnectionOptions }: Cluster): KeepaliveConfig | undefined {
+  const keepalive = upstreamConnectionOptions?.tcpKeepalive
+  if (keepalive === undefined) return undefined
+  const { keepaliveTime } = keepalive
+  return { idleMs: keepaliveTime === undefined ? undefined : keepaliveTime * 1000 }
+}
+
+function readDns(ctx: AcceptContext, message: Cluster): DnsConfig {
+  const refreshMs = ctx.durationMs(message.dnsRefreshRate, DNS_REFRESH_MS, 'dns_refresh_rate')
+  const failure = message.dnsFailureRefreshRate
+  const at = 'dns_failure_refresh_rate'
+  const failureBaseMs = ctx.durationMs(failure?.baseInterval, refreshMs, `${at}.base_interval`)
+  const failureMaxMs = ctx.durationMs(
+    failure?.maxInterval,
+    failure === undefined ? refreshMs : failureBaseMs * 10,
+    `${at}.max_interval`,
+  )
+  for (const [field, ms] of [
+    ['dns_refresh_rate', refreshMs],
+    [`${at}.base_interval`, failureBaseMs],
+  ] as const)
+    if (ms <= 1) ctx.refuse(field, `expected more than 1 ms, found ${ms}`)
+  if (failureMaxMs < failureBaseMs) ctx.refuse(`${at}.max_interval`, 'expected at least base_interval')
+  return {
+    refreshMs,
+    failureBaseMs,
+    failureMaxMs,
+    respectTtl: message.respectDnsTtl,
+    family: FAMILY[message.dnsLookupFamily] ?? 'AUTO',
+  }
+}
+
+const FAMILY: Readonly<Record<LookupFamily, DnsConfig['family']>> = {
+  [LookupFamily.AUTO]: 'AUTO',
+  [LookupFamily.V4_ONLY]: 'V4_ONLY',
+  [LookupFamily.V6_ONLY]: 'V6_ONLY',
+  [LookupFamily.V4_PREFERRED]: 'V4_PREFERRED',
+  [LookupFamily.ALL]: 'ALL',
 }
 
 function readType(ctx: AcceptContext, message: Cluster): UpstreamConfig['type'] {
@@ -93,7 +137,8 @@ function readType(ctx: AcceptContext, message: Cluster): UpstreamConfig['type'] 
   }
   if (type === DiscoveryType.STATIC) return 'STATIC'
   if (type === DiscoveryType.STRICT_DNS) return 'STRICT_DNS'
-  ctx.refuse('type', `expected EDS, STATIC or STRICT_DNS, found ${DiscoveryType[type] ?? type}`)
+  if (type === DiscoveryType.LOGICAL_DNS) return 'LOGICAL_DNS'
+  ctx.refuse('type', `expected EDS, STATIC, STRICT_DNS or LOGICAL_DNS, found ${DiscoveryType[type] ?? type}`)
   return 'STATIC'
 }
 
@@ -111,29 +156,11 @@ function readInline(
     ctx.refuse('load_assignment', `expected one, for ${type}`)
     return undefined
   }
-  return readEndpoints(ctx, message.loadAssignment, resource, 'load_assignment.')
-}
-
-function readPolicy(ctx: AcceptContext, policy: LbPolicy): UpstreamConfig['policy'] {
-  if (policy === LbPolicy.ROUND_ROBIN) return 'ROUND_ROBIN'
-  if (policy === LbPolicy.LEAST_REQUEST) return 'LEAST_REQUEST'
-  if (policy === LbPolicy.RANDOM) return 'RANDOM'
-  ctx.refuse(
-    'lb_policy',
-    `expected ROUND_ROBIN, LEAST_REQUEST or RANDOM, found ${LbPolicy[policy] ?? policy}`,
-  )
-  return 'RANDOM'
-}
-
-/** Panic routing sends traffic to endpoints known to be bad; unset means Envoy's 50 %, so it must be said. */
-function checkPanic(ctx: AcceptContext, common: Cluster_CommonLbConfig | undefined): void {
-  const threshold = common?.healthyPanicThreshold?.value
-  if (threshold !== 0) {
-    ctx.refuse(
-      'common_lb_config.healthy_panic_threshold',
-      `expected 0, found ${threshold ?? 'none, which means 50'}`,
-    )
-  }
+  const endpoints = readEndpoints(ctx, message.loadAssignment, resource, 'load_assignment.')
+  const count = endpoints.localities.reduce((sum, locality) => sum + locality.endpoints.length, 0)
+  if (type === 'LOGICAL_DNS' && count !== 1)
+    ctx.refuse('load_assignment.endpoints', `expected one endpoint, for LOGICAL_DNS, found ${count}`)
+  return endpoints
 }
 
 function readSocket(
@@ -144,7 +171,7 @@ function readSocket(
   if (socket === undefined) return { kind: 'raw' }
   const at = `${path}.typed_config`
   if (socket.configType.case !== 'typedConfig') {
-    ctx.refuse(at, 'expected an UpstreamTlsContext or RawBuffer')
+    ctx.refuse(at, 'expected an UpstreamTlsContext, RawBuffer or ProxyProtocolUpstreamTransport')
     return { kind: 'raw' }
   }
   const any = socket.configType.value
@@ -152,37 +179,15 @@ function readSocket(
     ctx.unpack(any, RawBufferSchema, {}, at)
     return { kind: 'raw' }
   }
+  if (typeOf(any) === ProxyProtocolUpstreamTransportSchema.typeName) {
+    const allowed = { ...PROXY_PROTOCOL_FIELDS, transport_socket: SOCKET }
+    const message = ctx.unpack(any, ProxyProtocolUpstreamTransportSchema, allowed, at)
+    if (message === undefined) return { kind: 'raw' }
+    if (message.transportSocket === undefined) ctx.refuse(`${at}.transport_socket`, 'expected one')
+    const inner = readSocket(ctx, message.transportSocket, `${at}.transport_socket`)
+    if (inner.proxyProtocol !== undefined) ctx.refuse(`${at}.transport_socket`, 'expected TLS or raw_buffer')
+    return { ...inner, proxyProtocol: readProxyProtocol(ctx, message.config, `${at}.config`) }
+  }
   const tls = readUpstreamTls(ctx, any, at)
   return tls === undefined ? { kind: 'raw' } : { kind: 'tls', tls }
-}
-
-function readOutlier(ctx: AcceptContext, message: OutlierDetection | undefined): OutlierConfig | undefined {
-  if (message === undefined) return undefined
-  const baseEjectionMs = ctx.durationMs(
-    message.baseEjectionTime,
-    30_000,
-    'outlier_detection.base_ejection_time',
-  )
-  const maxEjectionMs = ctx.durationMs(
-    message.maxEjectionTime,
-    300_000,
-    'outlier_detection.max_ejection_time',
-  )
-  // Without the split, Envoy counts a failed connect as a 5xx.
-  const split = message.splitExternalLocalOriginErrors
-  const enforcing = split ? message.enforcingConsecutiveLocalOriginFailure : message.enforcingConsecutive5xx
-  const failures = split ? message.consecutiveLocalOriginFailure : message.consecutive5xx
-  if (enforcing !== undefined && enforcing !== 0 && enforcing !== 100) {
-    ctx.refuse(
-      'outlier_detection.enforcing_consecutive_local_origin_failure',
-      `expected 0 or 100, found ${enforcing}`,
-    )
-  }
-  if (enforcing === 0 || failures === 0) return undefined
-  return {
-    consecutiveFailures: failures ?? 5,
-    baseEjectionMs,
-    maxEjectionMs: Math.max(baseEjectionMs, maxEjectionMs),
-    maxEjectionPercent: message.maxEjectionPercent ?? 10,
-  }
 }

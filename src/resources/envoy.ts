@@ -1,6 +1,7 @@
 // The parts that gateways' and sidecars' resources share, in the shapes that a real Envoy was seen to run.
 import { create, type DescMessage, type MessageShape, toBinary } from '@bufbuild/protobuf'
 import { type Any, AnySchema, type Duration, DurationSchema } from '@bufbuild/protobuf/wkt'
+import { CircuitBreakersSchema } from '../xds/gen/envoy/config/cluster/v3/circuit_breaker_pb.js'
 import { type Address, AddressSchema } from '../xds/gen/envoy/config/core/v3/address_pb.js'
 import type { Locality } from '../xds/gen/envoy/config/core/v3/base_pb.js'
 import {
@@ -65,6 +66,22 @@ export function adsSource(initialFetchTimeoutSeconds?: number): ConfigSource {
       : { initialFetchTimeout: seconds(initialFetchTimeoutSeconds) }),
   })
 }
+
+/**
+ * No limits of its own for an upstream: Envoy's default of 1,024 connections would cut a gateway off long before its machine is
+ * full, and how many a worker carries in all is bounded elsewhere.
+ */
+export const NO_CIRCUIT_BREAKERS = create(CircuitBreakersSchema, {
+  thresholds: [
+    {
+      maxConnections: 0xffff_ffff,
+      maxPendingRequests: 0xffff_ffff,
+      maxRequests: 0xffff_ffff,
+      maxRetries: 0xffff_ffff,
+      trackRemaining: true,
+    },
+  ],
+})
 
 export function socketAddress(address: string, port: number): Address {
   return create(AddressSchema, {

@@ -21,6 +21,7 @@ import {
   adsSource,
   type DomainBundle,
   filter,
+  NO_CIRCUIT_BREAKERS,
   pack,
   seconds,
   socketAddress,
@@ -94,6 +95,7 @@ function upstream(name: string): XdsCluster {
     connectTimeout: seconds(5),
     lbPolicy: Cluster_LbPolicy.LEAST_REQUEST,
     edsClusterConfig: { serviceName: name, edsConfig: adsSource(5) },
+    circuitBreakers: NO_CIRCUIT_BREAKERS,
     // Without it Envoy routes to endpoints that are all unhealthy.
     commonLbConfig: { healthyPanicThreshold: { value: 0 } },
   })

@@ -1,18 +1,30 @@
 // Fields of Envoy's API that are newer than the .proto files our code is generated from. They travel as unknown fields, which
 // protobuf-es keeps and writes; the numbers are those of Envoy 1.40 (read from the descriptors in its binary).
-import { create, fromBinary, toBinary, type UnknownField } from '@bufbuild/protobuf'
+import {
+  create,
+  type DescMessage,
+  fromBinary,
+  type MessageShape,
+  toBinary,
+  type UnknownField,
+} from '@bufbuild/protobuf'
 import { BinaryReader, BinaryWriter, WireType } from '@bufbuild/protobuf/wire'
 import { type Any, AnySchema } from '@bufbuild/protobuf/wkt'
 import {
   type TypedExtensionConfig,
   TypedExtensionConfigSchema,
 } from '../xds/gen/envoy/config/core/v3/extension_pb.js'
+import {
+  type SubstitutionFormatString,
+  SubstitutionFormatStringSchema,
+} from '../xds/gen/envoy/config/core/v3/substitution_format_string_pb.js'
 import { type Principal, PrincipalSchema } from '../xds/gen/envoy/config/rbac/v3/rbac_pb.js'
 import type { TcpProxy } from '../xds/gen/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js'
 import {
   type SubjectAltNameMatcher,
   SubjectAltNameMatcherSchema,
 } from '../xds/gen/envoy/extensions/transport_sockets/tls/v3/common_pb.js'
+import { readFields } from './protobuf-fields.ts'
 
 /** `TcpProxy`. */
 const UPSTREAM_CONNECT_MODE = 21
@@ -75,4 +87,78 @@ export function readCustomPrincipal(
 /** `data` of an unknown field begins with its length. */
 function lengthDelimited(no: number, bytes: Uint8Array): UnknownField {
   return { no, wireType: WireType.LengthDelimited, data: new BinaryWriter().bytes(bytes).finish() }
+}
+
+/** `core.v3.ProxyProtocolConfig.added_tlvs` and `TcpProxy.proxy_protocol_tlvs`. */
+export const ADDED_TLVS = 3
+export const PROXY_PROTOCOL_TLVS = 19
+
+/** `TcpProxy.backoff_options`, a `core.v3.BackoffStrategy`. */
+export const BACKOFF_OPTIONS = 18
+
+/** A message in a field that our code does not know; of several the last one counts. */
+export function unknownMessage<Desc extends DescMessage>(
+  message: { readonly $unknown?: UnknownField[] | undefined },
+  field: number,
+  schema: Desc,
+): MessageShape<Desc> | 'malformed' | undefined {
+  const found = message.$unknown?.findLast(({ no }) => no === field)
+  if (found === undefined) return undefined
+  try {
+    return fromBinary(schema, new BinaryReader(found.data).bytes())
+  } catch {
+    return 'malformed'
+  }
+}
+
+/** `core.v3.TlvEntry`. */
+export interface TlvEntry {
+  readonly type: number
+  readonly value: Uint8Array
+  readonly format: SubstitutionFormatString | undefined
+}
+
+/** The TLVs in a repeated field that our code does not know. Throws on bytes that are no protobuf. */
+export function readTlvs(
+  message: { readonly $unknown?: UnknownField[] | undefined },
+  field: number,
+): TlvEntry[] {
+  const entries: TlvEntry[] = []
+  for (const { no, data } of message.$unknown ?? []) {
+    if (no !== field) continue
+    let entry: TlvEntry = { type: 0, value: new Uint8Array(), format: undefined }
+    readFields(new BinaryReader(data).bytes(), (at, reader) => {
+      if (at === 1) entry = { ...entry, type: reader.uint32() }
+      else if (at === 2) entry = { ...entry, value: reader.bytes() }
+      else if (at === 3)
+        entry = { ...entry, format: fromBinary(SubstitutionFormatStringSchema, reader.bytes()) }
+      else return false
+      return true
+    })
+    entries.push(entry)
+  }
+  return entries
+}
+
+/** Adds TLVs whose values are formatted for each connection: type and format, such as `%REQUESTED_SERVER_NAME%`. */
+export function addFormattedTlvs(
+  proxy: TcpProxy,
+  tlvs: readonly (readonly [type: number, format: string])[],
+): void {
+  const fields = tlvs.map(([type, format]) => {
+    const formatString = create(SubstitutionFormatStringSchema, {
+      format: {
+        case: 'textFormatSource',
+        value: { specifier: { case: 'inlineString', value: format } },
+      },
+    })
+    const entry = new BinaryWriter()
+      .tag(1, WireType.Varint)
+      .uint32(type)
+      .tag(3, WireType.LengthDelimited)
+      .bytes(toBinary(SubstitutionFormatStringSchema, formatString))
+      .finish()
+    return lengthDelimited(PROXY_PROTOCOL_TLVS, entry)
+  })
+  proxy.$unknown = [...(proxy.$unknown ?? []), ...fields]
 }

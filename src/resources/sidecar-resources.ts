@@ -23,6 +23,7 @@ import {
   adsSource,
   type DomainBundle,
   filter,
+  NO_CIRCUIT_BREAKERS,
   seconds,
   socketAddress,
   TRUST_BUNDLES,
@@ -124,6 +125,7 @@ function upstream(name: string, shape: UpstreamShape): XdsCluster {
     connectTimeout: seconds(2),
     lbPolicy: Cluster_LbPolicy.LEAST_REQUEST,
     edsClusterConfig: { serviceName: name, edsConfig: adsSource(5) },
+    circuitBreakers: NO_CIRCUIT_BREAKERS,
     commonLbConfig: {
       healthyPanicThreshold: { value: 0 },
       localityConfigSpecifier: { case: 'localityWeightedLbConfig', value: {} },

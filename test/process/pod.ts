@@ -21,6 +21,9 @@ import { LoggedProcess, type Scope } from './logged-process.ts'
 export type { Scope }
 export type Line = Record<string, unknown> & { msg: string }
 
+/** Backends of tests are on loopback addresses. */
+const ON_LOOPBACK = { ...process.env, ISTHMUS_ALLOW_LOCAL_ENDPOINTS: 'true' }
+
 export const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
 
 export function folder(scope: Scope): string {
@@ -118,7 +121,10 @@ export class TestCluster {
 /** A launcher with its children. */
 export class Pod extends LoggedProcess<Line> {
   constructor(scope: Scope, args: readonly string[]) {
-    super(scope, spawn(process.execPath, [MAIN, ...args], { stdio: ['ignore', 'pipe', 'inherit'] }))
+    super(
+      scope,
+      spawn(process.execPath, [MAIN, ...args], { stdio: ['ignore', 'pipe', 'inherit'], env: ON_LOOPBACK }),
+    )
   }
 
   /** `ready` of a process: `supervisor`, `gateway`, `sidecar`; of its n-th life. */

@@ -3,6 +3,7 @@ import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { create } from '@bufbuild/protobuf'
 import t from 'tap'
 import { createCa } from '../../src/identity/ca.ts'
+import type { Resolved } from '../../src/proxy/resolve.ts'
 import { OutlierDetectionSchema } from '../../src/xds/gen/envoy/config/cluster/v3/outlier_detection_pb.js'
 import { rawResource } from '../../src/xds/resource.ts'
 import { TYPE } from '../../src/xds/types.ts'
@@ -300,7 +301,7 @@ t.test('an endpoint that fails again and again is left out, and comes back', asy
 
 t.test('an endpoint may be a host name', async (t) => {
   const target = await backend((socket) => socket.end('good'), '127.0.0.2')
-  let answer: (addresses: string[]) => void = () => {}
+  let answer: (resolved: Resolved) => void = () => {}
   const proxy = new TestProxy({ resolve: () => new Promise((resolve) => (answer = resolve)) })
   proxy.put(TYPE.cluster, upstream(OUTBOUND))
   proxy.put(TYPE.endpoints, endpoints(OUTBOUND, [{ host: 'lb.example', port: target.port }]))
@@ -308,7 +309,7 @@ t.test('an endpoint may be a host name', async (t) => {
   const port = await proxy.port('productpage_9080')
   t.equal((await readAll(await dial(port))).length, 0)
   t.match((await proxy.lines(1))[0], { flag: 'UH', reason: /lb\.example is not resolved yet/ })
-  answer(['127.0.0.2'])
+  answer({ addresses: ['127.0.0.2'], ttlMs: undefined })
   await new Promise((resolve) => setImmediate(resolve))
   t.equal((await readAll(await dial(port))).toString(), 'good')
   t.match(proxy.engine.status().upstreams[0]?.endpoints, [{ address: `127.0.0.2:${target.port}` }])

@@ -481,6 +481,7 @@ export class TestProxy {
     this.engine = new Engine({
       name: 'test',
       logger: silentLogger,
+      allowLocalEndpoints: true,
       ...options,
       accessLog: (entry) => {
         this.log.push(entry)

@@ -18,6 +18,7 @@ const engine = new Engine({
   name: 'target',
   logger: silentLogger,
   limits: options.limits ?? {},
+  allowLocalEndpoints: true,
   accessLog: (entry) => say({ entry }),
 })
 

@@ -1,4 +1,7 @@
 /** What the machine of one cluster is told, as JSON in a file of the demo's folder. Folders are absolute. */
+/** The whole world of the demo is on loopback addresses, which no gateway or sidecar would call by itself. */
+export const ON_LOOPBACK = { ISTHMUS_ALLOW_LOCAL_ENDPOINTS: 'true' } as const
+
 export interface MachineConfig {
   readonly cluster: string
   readonly trustDomain: string

@@ -9,7 +9,7 @@ import { ISTHMUS } from './container-command.ts'
 import { readProcessTree } from './descendants.ts'
 import { KeptProcess } from './kept-process.ts'
 import { Machine } from './machine.ts'
-import type { MachineConfig, MachineLine } from './machine-config.ts'
+import { type MachineConfig, type MachineLine, ON_LOOPBACK } from './machine-config.ts'
 
 /** Pids below a launcher change without anybody telling us: they are looked up this often, milliseconds. */
 const PIDS_MS = 1_000
@@ -59,7 +59,7 @@ export async function runMachine(configFile: string): Promise<void> {
       {
         name,
         argv: [...ISTHMUS, ...args],
-        env: { ...config.substitutions },
+        env: { ...config.substitutions, ...ON_LOOPBACK },
         logFile: join(config.logs, `${name}.log`),
       },
       {

@@ -7,7 +7,7 @@ import type { ProcessTree } from './descendants.ts'
 import type { PodFacts } from './endpoint-slices.ts'
 import { freePort } from './free-address.ts'
 import { KeptProcess } from './kept-process.ts'
-import type { MachineConfig, PodReport } from './machine-config.ts'
+import { type MachineConfig, ON_LOOPBACK, type PodReport } from './machine-config.ts'
 import { field, type Probe, probe, probeOf } from './probe.ts'
 
 /** Between two readiness probes, milliseconds; while a pod is not ready yet they come quicker. */
@@ -129,7 +129,7 @@ export class DemoPod {
   #environment(): Record<string, string> {
     const env = Object.fromEntries(this.#container.env.map(({ name, value }) => [name, value]))
     const dns = this.#config.podDns === undefined ? {} : { ISTHMUS_DNS: this.#config.podDns }
-    return { ...env, ...dns, POD_IP: this.ip, POD_NAME: this.name }
+    return { ...env, ...dns, ...ON_LOOPBACK, POD_IP: this.ip, POD_NAME: this.name }
   }
 
   /** What a pod would get from its volumes and its own network: certificates, the run folder, addresses. Later flags win. */

@@ -25,6 +25,7 @@ export interface WorkerOptions {
   readonly logger: Logger
   /** What a missing or expired CRL means. Default `soft-fail`. */
   readonly revocation?: RevocationMode | undefined
+  readonly allowLocalEndpoints?: boolean | undefined
   /** One call for each connection, when it has ended. */
   readonly accessLog: (entry: AccessLogEntry) => void
   /** Log lines that nobody read in time; default none. */
@@ -83,6 +84,7 @@ export class Worker {
     this.#engine = new Engine({
       name: options.name,
       revocation: options.revocation,
+      allowLocalEndpoints: options.allowLocalEndpoints,
       logger,
       clock,
       accessLog: options.accessLog,

@@ -1,0 +1,48 @@
+import type { FilterChainConfig } from '../resources/accept-types.ts'
+import type { ProxyProtocolTlv } from '../resources/upstream-types.ts'
+import { xxHash64 } from './balance/hash.ts'
+import type { Connection } from './connection.ts'
+import type { DialOptions } from './dial.ts'
+import { formatAddress } from './endpoint.ts'
+import { formatTlv, type ProxiedConnection, type Tlv } from './proxy-protocol-encode.ts'
+
+/** What dialling an upstream needs to know of the connection that it is for. */
+export function dialOptions(connection: Connection, chain: FilterChainConfig, upstream: string): DialOptions {
+  return {
+    attempts: chain.maxConnectAttempts,
+    backoff: chain.connectBackoff,
+    passthrough: chain.mode === 'passthrough',
+    hash: chain.hashSourceIp ? xxHash64(connection.addresses.remoteIp) : undefined,
+    proxied: () => ({
+      connection: proxiedConnection(connection),
+      tlvs: tlvsOf(connection, chain.proxyProtocolTlvs, upstream),
+    }),
+  }
+}
+
+/** Undefined for a client inside this process: there is no connection to tell of. */
+function proxiedConnection({ addresses, downstream }: Connection): ProxiedConnection | undefined {
+  if (downstream === undefined || addresses.destinationIp === '') return undefined
+  return {
+    source: { host: addresses.remoteIp, port: downstream.raw.remotePort ?? 0 },
+    destination: { host: addresses.destinationIp, port: addresses.port },
+  }
+}
+
+function tlvsOf(connection: Connection, tlvs: readonly ProxyProtocolTlv[], upstream: string): Tlv[] {
+  if (tlvs.length === 0) return []
+  const { addresses, facts, peer, downstream } = connection
+  const { remoteIp, destinationIp, port } = addresses
+  const values: Readonly<Record<string, string>> = {
+    REQUESTED_SERVER_NAME: facts.sni,
+    // Only an identity that was verified here is worth telling.
+    DOWNSTREAM_PEER_URI_SAN: peer?.proof?.svid.id.uri ?? '',
+    DOWNSTREAM_REMOTE_ADDRESS: formatAddress(remoteIp, downstream?.raw.remotePort ?? 0),
+    DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT: remoteIp,
+    DOWNSTREAM_LOCAL_ADDRESS: formatAddress(destinationIp, port),
+    DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT: destinationIp,
+    DOWNSTREAM_TLS_VERSION: facts.tlsVersion,
+    UPSTREAM_CLUSTER: upstream,
+  }
+  return tlvs.map((tlv) => formatTlv(tlv, values))
+}
