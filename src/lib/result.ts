@@ -14,6 +14,8 @@ export interface Problem {
   readonly field: string
   /** What was found and what was expected, one sentence without a full stop. */
   readonly message: string
+  /** Whatever else is wrong with the same object, for those who want to hear all of it at once. */
+  readonly also?: readonly Problem[]
 }
 
 export const problem = (object: string, field: string, message: string): Problem => ({

@@ -3,37 +3,41 @@ import { type Any, anyUnpack, type Duration } from '@bufbuild/protobuf/wkt'
 import { fail, ok, type Problem, problem, type Result } from '../lib/result.ts'
 import type { Address as AddressMessage } from '../xds/gen/envoy/config/core/v3/address_pb.js'
 import type { XdsResource } from '../xds/types.ts'
-import { type Allowed, unsupportedField } from './accept-fields.ts'
+import { type Allowed, unsupportedFields } from './accept-fields.ts'
 import type { Address } from './accept-types.ts'
+
+/** More than these of one resource would help nobody. */
+const MOST_PROBLEMS = 64
 
 /**
  * Collects what is wrong while one resource is read. Readers go on with a fallback value after a refusal, so that they stay
- * straight lines; `finish` gives the first problem instead of the value.
+ * straight lines; `finish` gives the first problem instead of the value, and with it the others.
  */
 export class AcceptContext {
   readonly object: string
-  #problem: Problem | undefined
+  readonly #problems: Problem[] = []
 
   constructor(object: string) {
     this.object = object
   }
 
   refuse(field: string, message: string): void {
-    this.#problem ??= problem(this.object, field, message)
+    if (this.#problems.length < MOST_PROBLEMS) this.#problems.push(problem(this.object, field, message))
   }
 
   get refused(): boolean {
-    return this.#problem !== undefined
+    return this.#problems.length > 0
   }
 
   finish<T>(value: T): Result<T, Problem> {
-    return this.#problem === undefined ? ok(value) : fail(this.#problem)
+    const [first, ...also] = this.#problems
+    if (first === undefined) return ok(value)
+    return fail(also.length === 0 ? first : { ...first, also })
   }
 
-  /** Refuses the first set field of `message` that `allowed` does not name. */
+  /** Refuses every set field of `message` that `allowed` does not name. */
   only(schema: DescMessage, message: Message, allowed: Allowed, path: string): void {
-    const found = unsupportedField(schema, message, allowed, path)
-    if (found !== undefined) this.refuse(found, 'not supported')
+    for (const found of unsupportedFields(schema, message, allowed, path)) this.refuse(found, 'not supported')
   }
 
   /** The message inside an `Any`, checked against `allowed`; undefined after a refusal. */

@@ -8,33 +8,33 @@ import { type ReflectMessage, reflect } from '@bufbuild/protobuf/reflect'
 export type Allowed = true | { readonly [field: string]: Allowed }
 
 /**
- * The path of the first set field that the list does not name, such as `filter_chains[0].transport_socket_connect_timeout`;
- * undefined when there is none. Walks what is set, so its cost is the message's size, not the schema's, and a field that a
- * later Envoy adds is refused without anyone thinking of it.
+ * The paths of the set fields that the list does not name, such as `filter_chains[0].transport_socket_connect_timeout`. Walks what
+ * is set, so its cost is the message's size, not the schema's, and a field that a later Envoy adds is refused without anyone
+ * thinking of it.
  */
-export function unsupportedField(
+export function unsupportedFields(
   schema: DescMessage,
   message: Message,
   allowed: Allowed,
   path: string,
-): string | undefined {
-  return allowed === true ? undefined : walk(reflect(schema, message), allowed, path)
+): string[] {
+  const found: string[] = []
+  if (allowed !== true) walk(reflect(schema, message), allowed, path, found)
+  return found
 }
 
-function walk(message: ReflectMessage, allowed: Exclude<Allowed, true>, path: string): string | undefined {
+function walk(message: ReflectMessage, allowed: Exclude<Allowed, true>, path: string, found: string[]): void {
   const prefix = path === '' ? '' : `${path}.`
   for (const field of message.fields) {
     if (!message.isSet(field)) continue
     const rule = allowed[field.name]
     if (rule === true) continue
-    if (rule === undefined) return prefix + field.name
-    const found = descend(message, field, rule, prefix + field.name)
-    if (found !== undefined) return found
+    if (rule === undefined) found.push(prefix + field.name)
+    else descend(message, field, rule, prefix + field.name, found)
   }
   for (const unknown of message.getUnknown() ?? []) {
-    if (allowed[`#${unknown.no}`] !== true) return `${prefix}field number ${unknown.no}`
+    if (allowed[`#${unknown.no}`] !== true) found.push(`${prefix}field number ${unknown.no}`)
   }
-  return undefined
 }
 
 function descend(
@@ -42,19 +42,15 @@ function descend(
   field: DescField,
   rule: Exclude<Allowed, true>,
   path: string,
-): string | undefined {
-  if (field.fieldKind === 'message') return walk(message.get(field), rule, path)
+  found: string[],
+): void {
+  if (field.fieldKind === 'message') walk(message.get(field), rule, path, found)
   if (field.fieldKind === 'list' && field.listKind === 'message') {
-    for (const [index, item] of message.get(field).entries()) {
-      const found = walk(item as ReflectMessage, rule, `${path}[${index}]`)
-      if (found !== undefined) return found
-    }
+    for (const [index, item] of message.get(field).entries())
+      walk(item as ReflectMessage, rule, `${path}[${index}]`, found)
   }
   if (field.fieldKind === 'map' && field.mapKind === 'message') {
-    for (const [key, item] of message.get(field)) {
-      const found = walk(item as ReflectMessage, rule, `${path}["${key}"]`)
-      if (found !== undefined) return found
-    }
+    for (const [key, item] of message.get(field))
+      walk(item as ReflectMessage, rule, `${path}["${key}"]`, found)
   }
-  return undefined
 }

@@ -21,6 +21,7 @@ import {
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { DESCRIPTOR_ROOTS, NEWER_FIELDS, NEWER_FILES } from './newer-protos.ts'
 
 const ROOTS: readonly string[] = [
   'envoy/service/discovery/v3/ads.proto',
@@ -55,6 +56,7 @@ const version = (name: string): string =>
 
 const stamp = createHash('sha256')
   .update(readFileSync(fileURLToPath(import.meta.url)))
+  .update(readFileSync(join(here, 'newer-protos.ts')))
   .update(version('@grpc/grpc-js-xds') + version('@bufbuild/buf'))
   .digest('hex')
 
@@ -87,9 +89,30 @@ try {
   const buf = join(dirname(require.resolve('@bufbuild/buf/package.json')), 'bin/buf')
   const paths = ROOTS.flatMap((file) => ['--path', join('protos', file)])
   execFileSync(process.execPath, [buf, 'generate', '.', ...paths], { cwd: work, stdio: 'inherit' })
+  buildDescriptors(buf, protos)
   writeFileSync(join(work, 'gen', 'stamp'), stamp)
   rmSync(out, { recursive: true, force: true })
   renameSync(join(work, 'gen'), out)
 } finally {
   rmSync(work, { recursive: true, force: true })
+}
+
+/** `gen/envoy.binpb`: what JSON and YAML are read by, newer fields included. See descriptors.ts. */
+function buildDescriptors(buf: string, protos: string): void {
+  for (const { file, after, text } of NEWER_FIELDS) {
+    const path = join(protos, file)
+    const before = readFileSync(path, 'utf8').replaceAll('\r\n', '\n')
+    if (!before.includes(`${after}\n`)) throw new Error(`${file} has no line ${after}`)
+    writeFileSync(
+      path,
+      before.replace(`${after}\n`, () => `${after}\n${text}\n`),
+    )
+  }
+  for (const [file, text] of Object.entries(NEWER_FILES)) {
+    mkdirSync(dirname(join(protos, file)), { recursive: true })
+    writeFileSync(join(protos, file), text)
+  }
+  const paths = [...ROOTS, ...DESCRIPTOR_ROOTS].flatMap((file) => ['--path', join('protos', file)])
+  const output = ['-o', join('gen', 'envoy.binpb'), '--as-file-descriptor-set', '--exclude-source-info']
+  execFileSync(process.execPath, [buf, 'build', '.', ...output, ...paths], { cwd: work, stdio: 'inherit' })
 }

@@ -12,10 +12,11 @@ import {
   type ServerHttp2Stream,
   type ServerOptions,
 } from 'node:http2'
-import { type AddressInfo, connect, isIPv4, type Socket } from 'node:net'
+import { type AddressInfo, connect, type Socket } from 'node:net'
 import type { SecureContextOptions, TLSSocket, TlsOptions } from 'node:tls'
 import { type Clock, systemClock } from '../lib/clock.ts'
 import type { Logger } from '../lib/log.ts'
+import { isLoopback } from '../lib/loopback.ts'
 import { GRPC, type Refusal, trailersOf } from './grpc.ts'
 import { METHODS } from './methods.ts'
 import { type ClientStatus, ServerStream, type StreamHost, type StreamLimits } from './server-stream.ts'
@@ -265,10 +266,6 @@ function addressOf(socket: Pick<TLSSocket, 'remoteAddress' | 'remotePort'>): str
   const { remoteAddress, remotePort } = socket
   if (remoteAddress === undefined) return 'unix'
   return `${remoteAddress.includes(':') ? `[${remoteAddress}]` : remoteAddress}:${remotePort}`
-}
-
-function isLoopback(host: string): boolean {
-  return host === 'localhost' || host === '::1' || (isIPv4(host) && host.startsWith('127.'))
 }
 
 /** Removes a socket file that a dead process left; one that is served makes `listen` fail with EADDRINUSE, as it should. */

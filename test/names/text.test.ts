@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import t from 'tap'
-import { formatAuthority, isLoopback, parseAuthority } from '../../src/proxy/names/authority.ts'
+import { isLoopback } from '../../src/lib/loopback.ts'
+import { formatAuthority, parseAuthority } from '../../src/proxy/names/authority.ts'
 import { NameTable } from '../../src/proxy/names/name-table.ts'
 import { parseResolvConf } from '../../src/proxy/names/resolv-conf.ts'
 

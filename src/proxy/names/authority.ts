@@ -31,11 +31,6 @@ export function formatAuthority({ host, port }: Authority): string {
   return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`
 }
 
-/** True for an address of 127.0.0.0/8 or ::1, and for `localhost`. */
-export function isLoopback(host: string): boolean {
-  return /^127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(host) || host === '::1' || host === 'localhost'
-}
-
 /** Letters, digits, `-`, `_` and dots, as resolvers take them (RFC 1123 plus the underscore of service names). */
 function isHost(host: string): boolean {
   if (isIP(host) !== 0) return true

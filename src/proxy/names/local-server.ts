@@ -1,5 +1,6 @@
 import type { AddressInfo, Server, Socket } from 'node:net'
-import { type Authority, formatAuthority, isLoopback } from './authority.ts'
+import { isLoopback } from '../../lib/loopback.ts'
+import { type Authority, formatAuthority } from './authority.ts'
 import type { Tunnel } from './dialer.ts'
 
 /**
