@@ -59,6 +59,11 @@ export class Endpoint implements Candidate {
     return this.#flags
   }
 
+  /** The flags that are set, in Envoy's order. */
+  flagList(): HealthFlag[] {
+    return ORDER.filter((flag) => this.#flags.has(flag))
+  }
+
   /** Takes over what discovery says of it. `excludePending`: it does not count while its first check is to come. */
   configure(config: EndpointConfig, options: { hashByHostname: boolean; excludePending: boolean }): void {
     this.config = config
@@ -108,6 +113,17 @@ export class Endpoint implements Candidate {
   }
 }
 
+const ORDER: readonly HealthFlag[] = [
+  'failed_active_hc',
+  'failed_outlier_check',
+  'failed_eds_health',
+  'degraded_active_hc',
+  'degraded_eds_health',
+  'pending_dynamic_removal',
+  'pending_active_hc',
+  'active_hc_timeout',
+  'eds_status_draining',
+]
 const FAILED: readonly HealthFlag[] = ['failed_active_hc', 'failed_outlier_check', 'failed_eds_health']
 const DEGRADED: readonly HealthFlag[] = ['degraded_active_hc', 'degraded_eds_health']
 

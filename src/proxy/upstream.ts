@@ -334,7 +334,7 @@ export class Upstream {
       weight: endpoint.weight,
       healthy: isUsable(endpoint),
       health: endpoint.health,
-      healthFlags: [...endpoint.flags],
+      healthFlags: endpoint.flagList(),
       edsHealth: endpoint.config.healthStatus,
       detail: this.#stateOf(endpoint),
       active: endpoint.active,
