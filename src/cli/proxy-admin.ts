@@ -85,7 +85,7 @@ function adminRoutes(options: EnvoyAdminOptions): Record<string, AdminRoute> {
     },
     '/drain': async (_query, method) => {
       if (method !== 'POST') return { status: 405, body: 'POST drains; it answers once that is done\n' }
-      const drained = await supervisor.drain(config.drainMs)
+      const drained = await supervisor.drain(config.drainMs, config.drainDelayMs)
       return drained.ok
         ? { body: { drained: true, ...drained.value } }
         : { status: 503, body: { error: drained.error } }

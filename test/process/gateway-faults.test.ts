@@ -1,12 +1,9 @@
-import { execFile } from 'node:child_process'
 import { readdirSync } from 'node:fs'
-import type { TLSSocket } from 'node:tls'
-import { promisify } from 'node:util'
 import t from 'tap'
 import { TYPE } from '../../src/xds/types.ts'
 import { backend, endpoints, SNI } from '../proxy/support.ts'
 import { echoes, World } from './gateway-world.ts'
-import { eventually, getJson, MAIN } from './pod.ts'
+import { eventually, getJson } from './pod.ts'
 
 t.test('the death of the supervisor costs nothing; its successor goes on where it was', async (t) => {
   const world = await World.create(t)
@@ -85,49 +82,4 @@ t.test('a start without discovery serves the snapshot, and follows discovery onc
     () => fetch(`${admin}/clusters`).then((response) => response.text()),
     (text) => text === '',
   )
-})
-
-t.test('isthmus drain waits for connections, cuts the rest, and says which', async (t) => {
-  const world = await World.create(t)
-  const pod = world.start(t, '--drain', '3s')
-  await pod.ready('gateway')
-  const [quick, stubborn] = [await world.connect(), await world.connect()]
-  await Promise.all([echoes(quick, 'a'), echoes(stubborn, 'b')])
-  const admin = await pod.url('admin')
-  const drain = promisify(execFile)(process.execPath, [MAIN, 'drain', '--admin', new URL(admin).host])
-  await pod.line(({ msg }) => msg === 'draining')
-  t.match(await getJson(`${await pod.url('health')}/readyz`), { status: 503, body: ['draining'] })
-  t.equal(await echoes(quick, 'still served'), 'still served')
-  quick.end()
-  const { stdout } = await drain
-  t.same(JSON.parse(stdout), { drained: true, finished: 1, cut: { [SNI]: 1 } })
-  t.match(await pod.line((line) => line['flag'] === 'DRAIN'), { msg: 'access', upstream: SNI })
-  pod.process.kill('SIGTERM')
-  t.same(await pod.exit, [0, null])
-})
-
-t.test('SIGTERM drains by itself and ends with 0; a new credential is taken without a cut', async (t) => {
-  const world = await World.create(t)
-  const pod = world.start(t, '--drain', '10s')
-  await pod.ready('gateway')
-  const socket = await world.connect()
-  const serial = (one: TLSSocket) => one.getPeerCertificate().serialNumber
-  const before = serial(socket)
-  await world.cluster.certify('gateway')
-  await eventually(
-    async () => {
-      const probe = await world.connect()
-      const found = serial(probe)
-      probe.destroy()
-      return found
-    },
-    (found) => found !== before,
-  )
-  t.equal(await echoes(socket, 'kept'), 'kept')
-  pod.process.kill('SIGTERM')
-  await pod.line(({ msg, name }) => msg === 'draining' && name === 'gateway')
-  t.equal(await echoes(socket, 'and still'), 'and still')
-  socket.end()
-  t.same(await pod.exit, [0, null])
-  t.notOk(pod.lines.some((line) => line['flag'] === 'DRAIN'))
 })

@@ -1,4 +1,5 @@
 import { once } from 'node:events'
+import { connect as connectTcp } from 'node:net'
 import { join } from 'node:path'
 import { connect, type TLSSocket } from 'node:tls'
 import { TYPE } from '../../src/xds/types.ts'
@@ -11,7 +12,7 @@ import {
   trustSecret,
   upstream,
 } from '../proxy/support.ts'
-import { freePort, Pod, type Scope, TestCluster } from './pod.ts'
+import { freePort, getJson, Pod, type Scope, TestCluster } from './pod.ts'
 
 export const EPHEMERAL = ['--admin', '127.0.0.1:0', '--health', '127.0.0.1:0', '--metrics', '127.0.0.1:0']
 
@@ -86,4 +87,37 @@ export async function echoes(socket: TLSSocket, text: string): Promise<string> {
   socket.write(text)
   const [chunk] = (await once(socket, 'data')) as [Buffer]
   return chunk.toString()
+}
+
+/** One worker in `/status`. */
+export interface WorkerPart {
+  readonly pid: number
+  readonly slot: number
+  readonly generation: number
+  readonly state: string
+  readonly runtime: string
+  readonly connections: { readonly open: number }
+}
+
+export interface Status {
+  readonly ready: boolean
+  readonly pending: readonly string[]
+  readonly source: string
+  readonly workers: readonly WorkerPart[]
+}
+
+export async function statusOf(pod: Pod): Promise<Status> {
+  return (await getJson(`${await pod.url('admin')}/status`)).body
+}
+
+/** How a connection attempt ends. */
+export function knock(port: number): Promise<string> {
+  return new Promise((resolve) => {
+    const socket = connectTcp(port, '127.0.0.1')
+    socket.once('connect', () => {
+      socket.destroy()
+      resolve('connected')
+    })
+    socket.once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message))
+  })
 }

@@ -1,12 +1,9 @@
 // All workers replaced under load, on each runtime.
 import { connect } from 'node:net'
 import type { TLSSocket } from 'node:tls'
-import t from 'tap'
-import { findRuntime, type RuntimeChoice } from '../../src/cli/runtime.ts'
 import { echoes, World } from './gateway-world.ts'
 import type { Pod } from './pod.ts'
-
-const RUNTIMES: readonly RuntimeChoice[] = ['node', 'bun']
+import { onEachRuntime } from './runtimes.ts'
 
 /** A ClientHello without a server name, in one record: it is answered by an alert before any crypto (RFC 8446 section 4.1.2). */
 function namelessHello(): Buffer {
@@ -63,31 +60,24 @@ function storm(port: number): { stop(): Promise<Outcomes> } {
 const workerLines = (pod: Pod, msg: string) =>
   pod.lines.filter((line) => line.msg === msg && line['child'] === 'worker')
 
-for (const runtime of RUNTIMES) {
-  const found = findRuntime(runtime)
-  if (!found.ok && process.env['CI'] === undefined) {
-    t.test(`on ${runtime}`, { skip: found.error }, async () => {})
-    continue
-  }
-  t.test(`on ${runtime}`, async (t) => {
-    t.test('replacing all workers under load refuses and resets nobody, and cuts nothing', async (t) => {
-      const world = await World.create(t)
-      const pod = world.start(t, '--workers', '2', '--runtime', runtime, '--drain', '20s')
-      await pod.ready('gateway', 2)
-      const kept: TLSSocket[] = await Promise.all([1, 2, 3, 4].map(() => world.connect()))
-      const load = storm(world.port)
-      for (const round of [1, 2]) {
-        pod.process.kill('SIGHUP')
-        await pod.line(({ msg }) => msg === 'all replaced', round)
-      }
-      const outcomes = await load.stop()
-      t.comment(`${runtime}: ${JSON.stringify(outcomes)}`)
-      t.same(Object.keys(outcomes), ['answered'])
-      t.ok((outcomes['answered'] ?? 0) > 500, `${outcomes['answered']} connections`)
-      t.equal(workerLines(pod, 'replaced').length, 4)
-      for (const socket of kept) t.equal(await echoes(socket, 'still here'), 'still here')
-      t.equal(await echoes(await world.connect(), 'new'), 'new')
-      for (const socket of kept) socket.end()
-    })
+onEachRuntime((t, runtime) => {
+  t.test('replacing all workers under load refuses and resets nobody, and cuts nothing', async (t) => {
+    const world = await World.create(t)
+    const pod = world.start(t, '--workers', '2', '--runtime', runtime, '--drain', '20s')
+    await pod.ready('gateway', 2)
+    const kept: TLSSocket[] = await Promise.all([1, 2, 3, 4].map(() => world.connect()))
+    const load = storm(world.port)
+    for (const round of [1, 2]) {
+      pod.process.kill('SIGHUP')
+      await pod.line(({ msg }) => msg === 'all replaced', round)
+    }
+    const outcomes = await load.stop()
+    t.comment(`${runtime}: ${JSON.stringify(outcomes)}`)
+    t.same(Object.keys(outcomes), ['answered'])
+    t.ok((outcomes['answered'] ?? 0) > 500, `${outcomes['answered']} connections`)
+    t.equal(workerLines(pod, 'replaced').length, 4)
+    for (const socket of kept) t.equal(await echoes(socket, 'still here'), 'still here')
+    t.equal(await echoes(await world.connect(), 'new'), 'new')
+    for (const socket of kept) socket.end()
   })
-}
+})

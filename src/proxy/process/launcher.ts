@@ -35,6 +35,9 @@ export function launch(options: LauncherOptions): Promise<number> {
   return new Promise((resolve) => new Launcher(options, resolve).start())
 }
 
+/** What is to be replaced: everything, all workers, or that of one slot. */
+type Outdated = 'all' | 'workers' | number
+
 class Launcher {
   readonly #log: (fields: LauncherEntry) => void
   readonly #drainMs: number
@@ -47,9 +50,9 @@ class Launcher {
   /** Slots whose worker drains without being told by us. */
   readonly #draining = new Set<number>()
   readonly #reports: DrainReport[] = []
-  /** What is to be replaced: one at a time, in this order. */
-  readonly #outdated = new Set<'all' | 'workers' | number>()
-  #replacing = false
+  /** One at a time, in this order. */
+  readonly #outdated = new Set<Outdated>()
+  #replacing: Outdated | undefined
   #stopping = false
 
   constructor(options: LauncherOptions, finish: (code: number) => void) {
@@ -129,8 +132,10 @@ class Launcher {
     if (this.#draining.size === this.#workers.length) this.#sockets.close()
   }
 
-  #replace(what: 'all' | 'workers' | number, why: string): void {
-    if (this.#stopping || this.#draining.size > 0) return
+  #replace(what: Outdated, why: string): void {
+    // A worker asks again until its successor is there.
+    if (this.#stopping || this.#draining.size > 0 || (typeof what === 'number' && this.#replacing === what))
+      return
     this.#log({
       level: 'info',
       msg: 'replacing',
@@ -138,23 +143,23 @@ class Launcher {
       why,
     })
     this.#outdated.add(what)
-    if (!this.#replacing) void this.#replaceOutdated()
+    if (this.#replacing === undefined) void this.#replaceOutdated()
   }
 
   async #replaceOutdated(): Promise<void> {
-    this.#replacing = true
     for (const what of this.#outdated) {
       this.#outdated.delete(what)
+      this.#replacing = what
       const serves = await this.#replaceNow(what)
       if (this.#stopping) break
       if (serves) this.#log({ level: 'info', msg: 'all replaced' })
       else this.#log({ level: 'warn', msg: 'replacement given up: what there was before goes on' })
     }
-    this.#replacing = false
+    this.#replacing = undefined
   }
 
   /** In turn, so that the others serve meanwhile; false at the first that does not serve, so that the rest stays as it is. */
-  async #replaceNow(what: 'all' | 'workers' | number): Promise<boolean> {
+  async #replaceNow(what: Outdated): Promise<boolean> {
     if (what === 'all' && !(await this.#supervisor.restart(this.#readyMs, this.#graceMs))) return false
     for (const [slot, worker] of this.#workers.entries()) {
       if (typeof what === 'number' && slot !== what) continue

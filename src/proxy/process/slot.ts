@@ -161,9 +161,10 @@ export class Slot {
     if (this.#current === child) this.#current = undefined
     if (this.#successor === child) this.#successor = undefined
     const gone = child.stop(signal, ms).then((byItself) => {
-      if (!byItself && signal !== 'SIGKILL') this.#log('warn', 'killed: did not end in time', child)
       this.#leaving.delete(child)
-      return byItself
+      if (byItself || signal === 'SIGKILL') return true
+      this.#log('warn', 'killed: did not end in time', child)
+      return false
     })
     this.#leaving.set(child, gone)
     return gone

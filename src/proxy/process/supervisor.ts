@@ -171,8 +171,8 @@ export class Supervisor {
   }
 
   /** Asks the workers to drain; resolves with the sum of their reports once all are done. */
-  drain(deadlineMs: number): Promise<Result<DrainReport, string>> {
-    return this.#workers.drain(deadlineMs)
+  drain(deadlineMs: number, delayMs = 0): Promise<Result<DrainReport, string>> {
+    return this.#workers.drain(deadlineMs, delayMs)
   }
 
   get level(): string {

@@ -61,8 +61,8 @@ export class Workers {
   }
 
   /** Resolves with the sum of the reports once all have drained. The error is one sentence. */
-  async drain(deadlineMs: number): Promise<Result<DrainReport, string>> {
-    const answers = await this.#ask('drain', { deadlineMs }, deadlineMs + DRAIN_GRACE_MS)
+  async drain(deadlineMs: number, delayMs: number): Promise<Result<DrainReport, string>> {
+    const answers = await this.#ask('drain', { deadlineMs, delayMs }, delayMs + deadlineMs + DRAIN_GRACE_MS)
     const failed = failures(answers)
     if (failed !== undefined) return fail(failed)
     return ok(sumReports(answers.flatMap(({ answer }) => (answer.ok ? [answer.value as DrainReport] : []))))
