@@ -42,6 +42,11 @@ const FLAGS: readonly Flag[] = [
     about: 'true: endpoints may have loopback, link-local and metadata addresses; for development',
     fallback: 'false',
   },
+  {
+    flag: 'snapshot-max-age',
+    about: 'a last good configuration that discovery confirmed longer ago is not started from',
+    fallback: '24h',
+  },
   { flag: 'run-dir', about: 'folder for sockets and the last good configuration' },
   {
     flag: 'bind',
@@ -99,6 +104,7 @@ export interface ProxyConfig {
   /** For one machine that plays a whole cluster. */
   readonly allowLocalEndpoints: boolean
   readonly runDirectory: string
+  readonly snapshotMaxAgeMs: number
   readonly admin: Authority
   readonly health: Authority
   readonly metrics: Authority
@@ -181,6 +187,7 @@ function readConfig(kind: ProxyKind, reader: FlagReader): ProxyConfig {
     revocation: reader.read('revocation', readRevocation),
     allowLocalEndpoints: reader.read('allow-local-endpoints', readBoolean),
     runDirectory: reader.text('run-dir'),
+    snapshotMaxAgeMs: reader.read('snapshot-max-age', parseDuration),
     admin: reader.read('admin', parseAuthority),
     health: reader.read('health', parseAuthority),
     metrics: reader.read('metrics', parseAuthority),

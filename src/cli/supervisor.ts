@@ -32,6 +32,7 @@ async function supervise(config: ProxyConfig): Promise<void> {
     discovery: config.discovery,
     certs: config.certs,
     runDirectory: config.runDirectory,
+    snapshotMaxAgeMs: config.snapshotMaxAgeMs,
     logger,
   })
   const admin = new ProxyAdmin({ supervisor, config, logger })

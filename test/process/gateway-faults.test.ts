@@ -1,4 +1,3 @@
-import { readdirSync } from 'node:fs'
 import t from 'tap'
 import { TYPE } from '../../src/xds/types.ts'
 import { backend, endpoints, SNI } from '../proxy/support.ts'
@@ -51,35 +50,5 @@ t.test('a worker that dies is replaced and serves what the supervisor has', asyn
   await eventually(
     () => getJson(`${health}/readyz`),
     ({ status }) => status === 200,
-  )
-})
-
-t.test('a start without discovery serves the snapshot, and follows discovery once it is there', async (t) => {
-  const world = await World.create(t)
-  const first = world.start(t)
-  await first.ready('gateway')
-  await eventually(
-    async () => readdirSync(world.runDirectory),
-    (files) => files.includes('snapshot'),
-  )
-  first.process.kill('SIGTERM')
-  t.same(await first.exit, [0, null])
-  await world.cluster.discovery.stop()
-  const pod = world.start(t)
-  await pod.ready('gateway')
-  t.equal(await echoes(await world.connect(), 'from disk'), 'from disk')
-  const admin = await pod.url('admin')
-  type Status = { body: { ready: boolean; source: string } }
-  const { body } = await eventually(
-    () => getJson(`${admin}/status`) as Promise<Status>,
-    (one) => one.body.ready,
-  )
-  t.match(body.source, /snapshot$/)
-  // Deleted while we were away: the new stream must say so.
-  world.cluster.discovery.put(TYPE.cluster)
-  await world.cluster.discovery.start()
-  await eventually(
-    () => fetch(`${admin}/clusters`).then((response) => response.text()),
-    (text) => text === '',
   )
 })

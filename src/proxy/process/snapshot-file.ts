@@ -1,11 +1,12 @@
 import { createHash } from 'node:crypto'
-import { closeSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs'
+import { closeSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Clock, systemClock } from '../../lib/clock.ts'
 import { fail, ok, type Problem, problem, type Result } from '../../lib/result.ts'
 import type { Snapshot, XdsResource } from '../../xds/types.ts'
 
-const FORMAT = 1
+/** 2: the checksum is of the header too. */
+const FORMAT = 2
 const DAY_MS = 24 * 3_600_000
 const PRIVATE = 0o600
 
@@ -31,16 +32,20 @@ interface Header {
   readonly format: number
   readonly owner: string
   readonly savedAtMs: number
+  /** Of the body, bytes. */
   readonly length: number
-  readonly sha256: string
 }
 
 /**
- * The last good configuration on disk, for a start without a discovery server. A header line (JSON, with length and SHA-256)
- * stands before the body; files are written whole, then renamed, and the one before is kept. No private key belongs in here:
- * the caller leaves credentials out.
+ * The last good configuration on disk, for a start without a discovery server. A header line (JSON, and the SHA-256 of itself
+ * and the body) stands before the body; files are written whole, then renamed, and the one before is kept. No private key belongs
+ * in here: the caller leaves credentials out.
+ *
+ * Its age is bounded, for what it allows may have been taken back since: a date that cannot be trusted, being later than now by more
+ * than that bound, is refused as well.
  */
 export class SnapshotFile {
+  readonly #directory: string
   readonly #path: string
   readonly #previous: string
   readonly #owner: string
@@ -50,6 +55,7 @@ export class SnapshotFile {
   #saved = ''
 
   constructor(options: SnapshotFileOptions) {
+    this.#directory = options.directory
     this.#path = join(options.directory, 'snapshot')
     this.#previous = join(options.directory, 'snapshot.previous')
     this.#owner = options.owner
@@ -75,19 +81,20 @@ export class SnapshotFile {
    */
   save(snapshot: Snapshot): void {
     const body = Buffer.from(encode(snapshot))
-    const sha256 = createHash('sha256').update(body).digest('hex')
     const header: Header = {
       format: FORMAT,
       owner: this.#owner,
       savedAtMs: this.#clock.now(),
       length: body.length,
-      sha256,
     }
+    const content = digest(body)
+    const line = JSON.stringify({ ...header, sha256: checksum(header, body) })
     const temporary = `${this.#path}.new`
-    writeDurably(temporary, Buffer.concat([Buffer.from(`${JSON.stringify(header)}\n`), body]))
-    if (sha256 !== this.#saved) renameIfThere(this.#path, this.#previous)
+    writeDurably(temporary, Buffer.concat([Buffer.from(`${line}\n`), body]))
+    if (content !== this.#saved) renameIfThere(this.#path, this.#previous)
     renameSync(temporary, this.#path)
-    this.#saved = sha256
+    syncDirectory(this.#directory)
+    this.#saved = content
   }
 
   #read(file: string): Result<LoadedSnapshot, Problem> | undefined {
@@ -103,7 +110,7 @@ export class SnapshotFile {
     const { header, body } = checked.value
     try {
       const snapshot = decode(body.toString())
-      if (file === this.#path) this.#saved = header.sha256
+      if (file === this.#path) this.#saved = digest(body)
       return ok({ snapshot, savedAtMs: header.savedAtMs, file })
     } catch (error) {
       return fail(problem(file, 'body', error instanceof Error ? error.message : String(error)))
@@ -113,14 +120,15 @@ export class SnapshotFile {
   #check(file: string, bytes: Buffer): Result<{ header: Header; body: Buffer }, Problem> {
     const bad = (field: string, message: string) => fail(problem(file, field, message))
     const end = bytes.indexOf('\n')
-    const header = end === -1 ? undefined : parseHeader(bytes.toString('utf8', 0, end))
-    if (header === undefined) return bad('', 'is no snapshot: its header cannot be read')
+    const parsed = end === -1 ? undefined : parseHeader(bytes.toString('utf8', 0, end))
+    if (parsed === undefined) return bad('', 'is no snapshot: its header cannot be read')
+    const { header, sha256 } = parsed
     if (header.format !== FORMAT) return bad('format', `is ${header.format}, expected ${FORMAT}`)
     const body = bytes.subarray(end + 1)
     if (body.length !== header.length)
       return bad('length', `is ${body.length} bytes, expected ${header.length}`)
-    const sha256 = createHash('sha256').update(body).digest('hex')
-    if (sha256 !== header.sha256) return bad('sha256', 'does not fit the content: the file is damaged')
+    if (sha256 !== checksum(header, body))
+      return bad('sha256', 'does not fit the content: the file is damaged')
     if (header.owner !== this.#owner) return bad('owner', `is ${header.owner}, expected ${this.#owner}`)
     const ageMs = this.#clock.now() - header.savedAtMs
     if (ageMs > this.#maxAgeMs) {
@@ -129,8 +137,16 @@ export class SnapshotFile {
         `is ${Math.round(ageMs / 60_000)} minutes ago, more than ${Math.round(this.#maxAgeMs / 60_000)}`,
       )
     }
+    if (-ageMs > this.#maxAgeMs) return bad('savedAtMs', 'is in the future: its age cannot be known')
     return ok({ header, body })
   }
+}
+
+const digest = (body: Buffer): string => createHash('sha256').update(body).digest('hex')
+
+function checksum({ format, owner, savedAtMs, length }: Header, body: Buffer): string {
+  const header = JSON.stringify({ format, owner, savedAtMs, length })
+  return createHash('sha256').update(header).update('\n').update(body).digest('hex')
 }
 
 type Stored = Record<string, { name: string; version: string; anyTypeUrl: string; body: string }[]>
@@ -157,16 +173,18 @@ function decode(text: string): Snapshot {
   return snapshot
 }
 
-function parseHeader(text: string): Header | undefined {
+function parseHeader(text: string): { header: Header; sha256: string } | undefined {
   try {
-    const header = JSON.parse(text) as Partial<Header>
+    const { format, owner, savedAtMs, length, sha256 } = JSON.parse(text) as Partial<
+      Header & { sha256: string }
+    >
     const whole =
-      typeof header.format === 'number' &&
-      typeof header.owner === 'string' &&
-      typeof header.savedAtMs === 'number' &&
-      typeof header.length === 'number' &&
-      typeof header.sha256 === 'string'
-    return whole ? (header as Header) : undefined
+      typeof format === 'number' &&
+      typeof owner === 'string' &&
+      typeof savedAtMs === 'number' &&
+      typeof length === 'number' &&
+      typeof sha256 === 'string'
+    return whole ? { header: { format, owner, savedAtMs, length }, sha256 } : undefined
   } catch {
     return undefined
   }
@@ -177,8 +195,22 @@ function writeDurably(path: string, bytes: Buffer): void {
   try {
     for (let at = 0; at < bytes.length; ) at += writeSync(file, bytes, at)
     fsyncSync(file)
+  } catch (error) {
+    // Half a file is of no use, and on a full disk it is in the way.
+    rmSync(path, { force: true })
+    throw error
   } finally {
     closeSync(file)
+  }
+}
+
+/** The renames are on disk as well: what is loaded after a power cut is the newest, or the one before. */
+function syncDirectory(path: string): void {
+  const directory = openSync(path, 'r')
+  try {
+    fsyncSync(directory)
+  } finally {
+    closeSync(directory)
   }
 }
 

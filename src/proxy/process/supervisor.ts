@@ -37,6 +37,8 @@ export interface SupervisorOptions {
   readonly certs: string
   /** Sockets and snapshot live there; it must exist, and be ours alone. */
   readonly runDirectory: string
+  /** An older snapshot on disk is not started from, milliseconds. Default 24 hours. */
+  readonly snapshotMaxAgeMs?: number
   readonly logger: Logger
   readonly clock?: Clock
 }
@@ -57,6 +59,8 @@ export interface SupervisorStatus {
   readonly nacksByType: Readonly<Record<string, number>>
   /** When the configuration on disk was written or confirmed last, ISO 8601; empty = never. */
   readonly snapshotSaved: string
+  /** Why a file on disk was not started from, or could not be written. */
+  readonly snapshotProblems: readonly string[]
 }
 
 /**
@@ -81,6 +85,7 @@ export class Supervisor {
   #subscribed = -1
   readonly #nacks: Record<string, number> = {}
   #savedMs = 0
+  #snapshotProblems: readonly string[] = []
   #lastUpdateMs = 0
   #identifier = ''
   readonly #refused = new Map<string, Problem>()
@@ -101,7 +106,12 @@ export class Supervisor {
       clock,
     })
     this.#workers = new Workers({ path: socketPaths(runDirectory).control, logger })
-    this.#snapshotFile = new SnapshotFile({ directory: runDirectory, owner: ownerOf(node), clock })
+    this.#snapshotFile = new SnapshotFile({
+      directory: runDirectory,
+      owner: ownerOf(node),
+      clock,
+      ...(options.snapshotMaxAgeMs !== undefined && { maxAgeMs: options.snapshotMaxAgeMs }),
+    })
   }
 
   /** Resolves when it serves the worker, whether or not there is anything to serve yet. Rejects when a socket is taken. */
@@ -151,6 +161,7 @@ export class Supervisor {
       nacks: Object.values(this.#nacks).reduce((sum, count) => sum + count, 0),
       nacksByType: { ...this.#nacks },
       snapshotSaved: isoTime(this.#savedMs),
+      snapshotProblems: this.#snapshotProblems,
     }
   }
 
@@ -214,6 +225,7 @@ export class Supervisor {
 
   #restore(): void {
     const { loaded, problems } = this.#snapshotFile.load()
+    this.#snapshotProblems = problems.map(formatProblem)
     for (const one of problems)
       this.#logger.warn({ problem: one }, `snapshot not used: ${formatProblem(one)}`)
     if (loaded === undefined) return
@@ -326,8 +338,10 @@ export class Supervisor {
     try {
       this.#snapshotFile.save(this.#resources.snapshot())
       this.#savedMs = this.#clock.now()
+      this.#snapshotProblems = []
     } catch (error) {
       this.#logger.warn({ err: error }, 'the snapshot could not be saved')
+      this.#snapshotProblems = [`not saved: ${(error as Error).message}`]
     }
   }
 
