@@ -7,6 +7,7 @@ import type { Logger } from '../lib/log.ts'
 import { Readiness } from '../lib/readiness.ts'
 import { fail, ok, type Problem, type Result } from '../lib/result.ts'
 import { computeModel } from '../model/compute.ts'
+import { TRANSITION_MS } from '../model/network-transition.ts'
 import type { Model, ModelCondition } from '../model/types.ts'
 import type { ObjectStore } from '../objects/store.ts'
 import { refKey, refOf } from '../objects/types.ts'
@@ -75,6 +76,7 @@ export class Discovery {
   /** When the first certificate of a stream ends. */
   #judgedAgainAtMs = Number.POSITIVE_INFINITY
   #cancelJudging: () => void = () => {}
+  #cancelTransition: () => void = () => {}
 
   constructor(options: DiscoveryOptions) {
     this.#options = options
@@ -117,6 +119,7 @@ export class Discovery {
   async stop(graceMs = 1_000): Promise<void> {
     for (const end of this.#ends.splice(0)) end()
     this.#cancelJudging()
+    this.#cancelTransition()
     this.#recompute.stop()
     this.#peers.stop()
     await this.#secure?.catch(() => {})
@@ -208,6 +211,7 @@ export class Discovery {
       cluster,
       trustDomain,
       list: (kind) => store.list(kind),
+      transition: { previous: this.#state?.model.transition, nowMs: this.#clock.now() },
       bundleOf: (peer) => (peer === undefined ? identity.bundle : this.#trust.bundleOf(peer)),
     })
     const trust = this.#trust.collect(identity, model.peers)
@@ -218,12 +222,21 @@ export class Discovery {
     const renewed = this.#state !== undefined && this.#state.identity !== identity
     this.#state = { identity, model, trust, bundles }
     this.#computed++
+    this.#computeAgainFor(model)
     if (this.#views === undefined) this.#views = new Views({ model, bundles }, this.#logger)
     else this.#views.refresh({ model, bundles })
     this.#secureListener(identity, trust)
     this.#reauthorize(model, trust)
     this.#peers.sync(model)
     if (renewed) this.#peers.reconnect()
+  }
+
+  /** Networks that were named by halves stay so for a time only. */
+  #computeAgainFor({ transition }: Model): void {
+    this.#cancelTransition()
+    if (transition.pending.length === 0) return
+    const endsInMs = Math.max(0, transition.steppedAtMs + TRANSITION_MS - this.#clock.now())
+    this.#cancelTransition = this.#clock.after(endsInMs, () => this.#recompute.trigger())
   }
 
   /** Opens the listener when there is the first credential, gives it the new one after that. */

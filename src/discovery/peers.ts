@@ -164,7 +164,7 @@ export class Peers {
     const info = model?.clusters.get(cluster)
     if (model === undefined || info === undefined)
       return { allowed: false, reason: `cluster ${cluster} is not known` }
-    return model.reachable(model.self.network, info.network)
+    return model.mayCall(model.self, info)
   }
 
   /** Where our own objects say that a cluster is. */

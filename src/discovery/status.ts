@@ -120,5 +120,5 @@ function calledBy(model: Model, cluster: string, claim: Claim | undefined): stri
   if (claim !== undefined && claim.network !== info.network) {
     return `it says that it is on network "${claim.network}", here it is on "${info.network}", which counts`
   }
-  return disagreement(model.reachable(info.network, model.self.network), claim)
+  return disagreement(model.mayCall(info, model.self), claim)
 }

@@ -185,7 +185,7 @@ function identifier(key: ViewKey, model: Model): string {
   const decision =
     peer === undefined
       ? { allowed: false, reason: `cluster ${key.cluster} is no peer any more` }
-      : model.reachable(peer.network, network)
+      : model.mayCall(peer, model.self)
   const full: ExportsIdentifier = { cluster, network, allowed: decision.allowed, reason: decision.reason }
   return JSON.stringify(full)
 }

@@ -5,9 +5,10 @@ import { Conditions } from './conditions.ts'
 import { collectExposures } from './exposure.ts'
 import { collectGateways } from './gateways.ts'
 import { collectImports } from './imports.ts'
+import type { NetworkTransition } from './network-transition.ts'
 import { collectOrigins, reportOrigins } from './origins.ts'
 import { PodIndex } from './pod-index.ts'
-import { reachability, selectOrganizationSetting } from './reachability.ts'
+import { networkRelation, selectOrganizationSetting } from './reachability.ts'
 import { collectServices } from './services.ts'
 import { reportSettings } from './setting-status.ts'
 import type { Model, Peer } from './types.ts'
@@ -20,12 +21,14 @@ export interface ModelInput {
   readonly trustDomain: string
   /** Every object in force now. */
   readonly list: ObjectStore['list']
+  /** What the last model remembered of networks that were being named, and the time now in milliseconds. */
+  readonly transition?: { readonly previous: NetworkTransition | undefined; readonly nowMs: number }
   /** The bundle of this cluster (undefined) or of a peer, as it is in force; without them clusters that share a trust domain are nobody. */
   readonly bundleOf?: (peer: Peer | undefined) => TrustBundle | undefined
 }
 
 /** Derives the model of one cluster from its objects: pure, so equal objects give an equal model, in any order of listing. */
-export function computeModel({ cluster, trustDomain, list, bundleOf }: ModelInput): Model {
+export function computeModel({ cluster, trustDomain, list, bundleOf, transition }: ModelInput): Model {
   const conditions = new Conditions()
   const peers = readPeers(list('Secret'), cluster, conditions)
   const { self, clusters, clusterByTrustDomain, objects } = collectClusters(
@@ -42,6 +45,7 @@ export function computeModel({ cluster, trustDomain, list, bundleOf }: ModelInpu
   const origins = collectOrigins(clusters, bundles)
   reportOrigins(origins, bundles, objects, conditions)
   const organization = selectOrganizationSetting(list('OrganizationSetting'), list('Cluster'), conditions)
+  const networks = networkRelation(organization, { self, clusters, ...transition })
 
   const pods = new PodIndex(list('Pod'))
   const services = collectServices(list('Service'), list('EndpointSlice'), pods, conditions)
@@ -69,7 +73,13 @@ export function computeModel({ cluster, trustDomain, list, bundleOf }: ModelInpu
     },
     conditions,
   )
-  const exposures = collectExposures(cluster, services, workspaces, gateways)
+  const exposures = collectExposures(
+    cluster,
+    services,
+    workspaces,
+    gateways,
+    peers.map((peer) => peer.cluster).filter((id) => !networks.admits(clusters.get(id) ?? self).allowed),
+  )
   reportSettings(services, workspaces, gateways, conditions)
   const imports = collectImports(list('ServiceEntry'), namespaces, conditions)
   return {
@@ -82,7 +92,7 @@ export function computeModel({ cluster, trustDomain, list, bundleOf }: ModelInpu
     exposures,
     imports,
     peers,
-    reachable: reachability(organization),
+    ...networks,
     conditions: conditions.list(),
   }
 }

@@ -1,8 +1,16 @@
 import { isIP } from 'node:net'
+import { own } from '../lib/own.ts'
 import type { EndpointSlice, SliceEndpoint } from '../objects/types.ts'
 import { byText } from './labels.ts'
 import type { PodIndex } from './pod-index.ts'
 import type { ModelEndpoint } from './types.ts'
+
+/** Istio's label of pods whose proxy terminates mesh TLS. */
+export const MESH_LABEL = 'security.istio.io/tlsMode'
+
+/** Whether mesh TLS may, and must, be spoken to it: its pod says so, and its identity is known. */
+export const isMeshWorkload = ({ labels, serviceAccount }: ModelEndpoint): boolean =>
+  own(labels, MESH_LABEL) === 'istio' && serviceAccount !== ''
 
 /** What Kubernetes runs a pod as that names no service account. */
 const DEFAULT_SERVICE_ACCOUNT = 'default'

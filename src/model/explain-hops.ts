@@ -70,8 +70,9 @@ export function reachableHop(model: Model, from: string): Hop {
       `apply Cluster/${from} and its peer Secret in ${self.id}`,
     )
   }
-  const decision = model.reachable(client.network, self.network)
-  if (!decision.allowed) {
+  const decision = model.mayCall(client, self)
+  const admitted = model.admits(client)
+  if (!admitted.allowed) {
     const fix = `OrganizationSetting spec.networkSettings.networkReachability["${client.network}"]: add "${self.network}", in the copy of ${self.id}`
     return breaks('reachable', 'NotReachable', decision.reason, fix)
   }
@@ -94,7 +95,7 @@ export function reachableHop(model: Model, from: string): Hop {
       `Cluster/${from} spec.trustDomain and the certificates of ${from}`,
     )
   }
-  return holds('reachable', decision.reason)
+  return holds('reachable', decision.allowed ? decision.reason : `${decision.reason}; but ${admitted.reason}`)
 }
 
 export function gatewayHop(gateway: ModelGateway): Hop {

@@ -120,7 +120,7 @@ function ownReachability(
   return targets.flatMap((id) => {
     const cluster = model.clusters.get(id)
     if (cluster === undefined) return []
-    const decision = model.reachable(model.self.network, cluster.network)
+    const decision = model.mayCall(model.self, cluster)
     if (decision.allowed) return [holds('reachable', `copy of ${model.self.id}: ${decision.reason}`)]
     const fix = `OrganizationSetting spec.networkSettings.networkReachability["${model.self.network}"]: add "${cluster.network}", in the copy of ${model.self.id}`
     return [breaks('reachable', 'NotReachable', `copy of ${model.self.id}: ${decision.reason}`, fix)]

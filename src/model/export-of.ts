@@ -11,7 +11,7 @@ export interface Exports {
 
 /** What this cluster tells one peer: the serving cluster's own copy of the objects decides. */
 export function exportsFor(model: Model, peer: ClusterInfo): Exports {
-  const allowed = model.reachable(peer.network, model.self.network)
+  const allowed = model.mayCall(peer, model.self)
   if (!allowed.allowed) return { allowed, services: [], withheld: [] }
   const services: Exposure[] = []
   const withheld: { exposure: Exposure; reason: string }[] = []

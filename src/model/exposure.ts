@@ -1,23 +1,25 @@
 // Which services of this cluster other clusters may call, by which rule and through which gateway, and why not. The reference
 // product's rules: settings are an ordered list and the first item that selects a service decides it alone; no
 // `exposedServices` means all of them; items are OR-ed, the labels inside one AND-ed.
-import type { EastWestGatewaySetting } from '../objects/types.ts'
+import { type EastWestGatewaySetting, MODE_ANNOTATION } from '../objects/types.ts'
 import { nameOf } from './conditions.ts'
 import type { GatewaySet } from './gateways.ts'
 import { isClustersOwn } from './host.ts'
 import { formatLabels, matchesLabels } from './labels.ts'
+import { chooseMode } from './mode.ts'
 import type { Exposure, ModelGateway, ModelService } from './types.ts'
 import type { WorkspaceIndex } from './workspaces.ts'
 
 /** The ordered list of a WorkspaceSetting. */
 export const FIELD = 'spec.defaultEastWestGatewaySettings'
 
-/** By host; every service is there, exposed or not. */
+/** By host; every service is there, exposed or not. `keptOut`: clusters that gateways keep out by reachability. */
 export function collectExposures(
   cluster: string,
   services: readonly ModelService[],
   workspaces: WorkspaceIndex,
   gateways: GatewaySet,
+  keptOut: readonly string[],
 ): ReadonlyMap<string, Exposure> {
   // One look for the gateway of each item, however many services the item exposes.
   const serving = new Map<EastWestGatewaySetting, ModelGateway | undefined>()
@@ -27,7 +29,7 @@ export function collectExposures(
   }
   const exposures = new Map<string, Exposure>()
   for (const service of services) {
-    exposures.set(service.host, exposureOf(cluster, service, workspaces, gateways, serving))
+    exposures.set(service.host, exposureOf(cluster, service, workspaces, gateways, serving, keptOut))
   }
   return exposures
 }
@@ -38,6 +40,7 @@ function exposureOf(
   workspaces: WorkspaceIndex,
   gateways: GatewaySet,
   serving: ReadonlyMap<EastWestGatewaySetting, ModelGateway | undefined>,
+  keptOut: readonly string[],
 ): Exposure {
   const closed = (reason: string, fix: string, rule = ''): Exposure => ({
     service,
@@ -93,7 +96,9 @@ function exposureOf(
     return closed(`${where} selects it, but ${noGateway(item)}`, fix, rule)
   }
   const decision = { allowed: true, reason: `${where}${matchedLabels(item, service)}` }
-  return { service, decision, gateway: `${gateway.namespace}/${gateway.name}`, rule }
+  const source = `${where}.configGenerationMetadata.annotations["${MODE_ANNOTATION}"]`
+  const mode = chooseMode(service, { mode: item.mode, source }, keptOut)
+  return { service, decision, gateway: `${gateway.namespace}/${gateway.name}`, rule, mode }
 }
 
 function selectsService(item: EastWestGatewaySetting, service: ModelService): boolean {

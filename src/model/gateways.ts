@@ -68,6 +68,7 @@ export function collectGateways(inputs: GatewayInputs, conditions: Conditions): 
       addresses: outcome.addresses,
       addressReason: outcome.reason,
       drainMs: owner.object?.spec.drainMs ?? DEFAULT_DRAIN_MS,
+      proxyProtocolSources: owner.object?.spec.proxyProtocolSources ?? [],
     }
     outcomes.set(gateway, outcome)
     ownerOf.set(gateway, owner)

@@ -1,7 +1,8 @@
-import type { Cluster, OrganizationSetting } from '../objects/types.ts'
+import { type Cluster, type OrganizationSetting, REACHABILITY_ANNOTATION } from '../objects/types.ts'
 import { type Conditions, nameOf } from './conditions.ts'
 import { byText } from './labels.ts'
-import type { Decision } from './types.ts'
+import { mayCall as decideCall, type NetworkTransition, stepTransition } from './network-transition.ts'
+import type { ClusterInfo, Decision, Model } from './types.ts'
 
 /** `network "vpc-1"`, or `the unnamed network`. */
 const called = (network: string): string => (network === '' ? 'the unnamed network' : `network "${network}"`)
@@ -28,6 +29,41 @@ export function selectOrganizationSetting(
     }
   }
   return chosen
+}
+
+/**
+ * Who may call whom, by networks and by clusters, and whom gateways let in. `previous` is what the last model remembered, `nowMs` the
+ * time; without them every step of a change counts by itself.
+ */
+export function networkRelation(
+  setting: OrganizationSetting | undefined,
+  inputs: {
+    readonly self: ClusterInfo
+    readonly clusters: ReadonlyMap<string, ClusterInfo>
+    readonly previous?: NetworkTransition | undefined
+    readonly nowMs?: number
+  },
+): Pick<Model, 'reachable' | 'mayCall' | 'admits' | 'transition'> {
+  const { self, clusters, previous, nowMs = 0 } = inputs
+  const reachable = reachability(setting)
+  const rules = setting?.spec.networkReachability
+  const transition = stepTransition(previous, { self, clusters, rules, reachable }, nowMs)
+  const mayCall: Model['mayCall'] = (from, to) => decideCall(transition, reachable, from, to)
+  const advertised = setting?.spec.reachability === 'advertise' ? nameOf(setting) : undefined
+  return {
+    reachable,
+    mayCall,
+    transition,
+    admits: (from) => {
+      const decision = mayCall(from, self)
+      if (decision.allowed || advertised === undefined) return decision
+      const field = `${advertised} metadata.annotations["${REACHABILITY_ANNOTATION}"]`
+      return {
+        allowed: true,
+        reason: `${field} is "advertise": whoever is federated is let in, told of it or not`,
+      }
+    },
+  }
 }
 
 /**

@@ -1,5 +1,13 @@
 import { isIP } from 'node:net'
-import type { EndpointSlice, Pod, Service, ServicePort } from '../objects/types.ts'
+import { own } from '../lib/own.ts'
+import {
+  type EndpointSlice,
+  MODE_ANNOTATION,
+  type Pod,
+  SERVICE_MODES,
+  type Service,
+  type ServicePort,
+} from '../objects/types.ts'
 import type { Conditions } from './conditions.ts'
 import { endpointsOf } from './endpoints.ts'
 import { isDnsLabel, serviceHost } from './host.ts'
@@ -22,7 +30,7 @@ export function collectServices(
   const slicesOf = Map.groupBy(usable, (slice) => `${slice.metadata.namespace}/${slice.spec.serviceName}`)
   const collected: ModelService[] = []
   for (const service of services) {
-    const { name, namespace, labels } = service.metadata
+    const { name, namespace, labels, annotations } = service.metadata
     const mine = slicesOf.get(`${namespace}/${name}`) ?? []
     slicesOf.delete(`${namespace}/${name}`)
     if (!isCallable(service, conditions)) continue
@@ -30,7 +38,8 @@ export function collectServices(
       .filter((port) => port.protocol === 'TCP')
       .map((port) => resolvePort(service, port, mine, pods))
     reportPorts(service, ports, mine, pods, conditions)
-    collected.push({ name, namespace, host: serviceHost(name, namespace), labels, ports })
+    reportMode(service, conditions)
+    collected.push({ name, namespace, host: serviceHost(name, namespace), labels, annotations, ports })
   }
   for (const orphans of slicesOf.values()) {
     for (const slice of orphans) {
@@ -79,6 +88,13 @@ function isCallable(service: Service, conditions: Conditions): boolean {
     return false
   }
   return true
+}
+
+function reportMode(service: Service, conditions: Conditions): void {
+  const said = own(service.metadata.annotations, MODE_ANNOTATION)
+  if (said === undefined || SERVICE_MODES.some((mode) => mode === said)) return
+  const message = `metadata.annotations["${MODE_ANNOTATION}"]: expected one of ${SERVICE_MODES.join(', ')}, found "${said}"; it counts as not given`
+  conditions.fails(service, 'Accepted', 'InvalidMode', message)
 }
 
 function resolvePort(

@@ -1,6 +1,8 @@
 // What the model derives from one cluster's objects. Everything here is immutable data: the derivation is pure, and equal
 // objects give equal models.
 
+import type { NetworkTransition } from './network-transition.ts'
+
 /** A verdict that carries its reason, so that explain, status and logs use the same words. */
 export interface Decision {
   readonly allowed: boolean
@@ -65,6 +67,7 @@ export interface ModelService {
   /** `productpage.bookinfo.svc.cluster.local`. */
   readonly host: string
   readonly labels: Readonly<Record<string, string>>
+  readonly annotations: Readonly<Record<string, string>>
   /** TCP ports only. */
   readonly ports: readonly ModelPort[]
 }
@@ -86,6 +89,15 @@ export interface ModelGateway {
   /** Where the addresses come from, or what is awaited, naming the object and field. */
   readonly addressReason: string
   readonly drainMs: number
+  /** Address ranges of load balancers that put the PROXY protocol in front; empty: none does. */
+  readonly proxyProtocolSources: readonly string[]
+}
+
+/** How a gateway serves a service, and why. */
+export interface ChosenMode {
+  /** `passthrough`: the workload terminates TLS, and the gateway does not know who calls. */
+  readonly mode: 'terminate' | 'passthrough'
+  readonly reason: string
 }
 
 export interface Exposure {
@@ -95,6 +107,8 @@ export interface Exposure {
   readonly gateway: string | undefined
   /** `<workspace>/<setting>[i]` that decided, '' when none. */
   readonly rule: string
+  /** Set where it is exposed. */
+  readonly mode?: ChosenMode
   /** Where it is not exposed: the object and field to change. */
   readonly fix?: string
 }
@@ -175,6 +189,11 @@ export interface Model {
   readonly peers: readonly Peer[]
   /** May a client in network `from` call services in network `to`? Directed. */
   readonly reachable: (from: string, to: string) => Decision
+  /** The same for two clusters, one of them this one; what was allowed stays so while networks are being named. */
+  readonly mayCall: (from: ClusterInfo, to: ClusterInfo) => Decision
+  /** May the callers of a cluster in, says the gateway: as `mayCall`, or everybody where reachability is only advertised. */
+  readonly admits: (from: ClusterInfo) => Decision
+  readonly transition: NetworkTransition
   /** Per object: what the model made of it. */
   readonly conditions: readonly ModelCondition[]
 }

@@ -1,5 +1,6 @@
 // What a text must look like, each with the words for the message. Sources: k8s.io/apimachinery util/validation, RFC 1123.
 import { isIP, isIPv4, isIPv6 } from 'node:net'
+import { parseIpRange } from '../lib/ip-range.ts'
 import type { Field, TextRule } from './field.ts'
 
 const LABEL = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/
@@ -36,6 +37,11 @@ export const portName: TextRule = rule(
 export const ipAddress: TextRule = rule((text) => isIP(text) !== 0, 'an IP address')
 export const ipv4Address: TextRule = rule(isIPv4, 'an IPv4 address')
 export const ipv6Address: TextRule = rule(isIPv6, 'an IPv6 address')
+
+export const ipRanges: TextRule = rule(
+  (text) => text.split(',').every((part) => parseIpRange(part.trim()) !== undefined),
+  'addresses or ranges such as 10.0.0.0/8, separated by commas',
+)
 
 export const hostOrIp: TextRule = rule(
   (text) => isIP(text) !== 0 || (text.length <= 253 && SUBDOMAIN.test(text.toLowerCase())),

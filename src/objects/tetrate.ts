@@ -1,6 +1,6 @@
 // Tetrate's kinds: api.tsb.tetrate.io/v2 (also tsb.tetrate.io/v2) and install.tetrate.io/v1alpha1.
 import type { Field } from './field.ts'
-import { dnsLabel, readAnnotations, readDurationMs, readLabels } from './rules.ts'
+import { dnsLabel, ipRanges, readAnnotations, readDurationMs, readLabels } from './rules.ts'
 import type {
   Cluster,
   EastWestGatewaySetting,
@@ -9,6 +9,13 @@ import type {
   OrganizationSetting,
   Workspace,
   WorkspaceSetting,
+} from './types.ts'
+import {
+  MODE_ANNOTATION,
+  PROXY_SOURCES_ANNOTATION,
+  REACHABILITY_ANNOTATION,
+  SERVICE_MODES,
+  type ServiceMode,
 } from './types.ts'
 
 const REPLICAS_MAX = 10_000
@@ -55,18 +62,27 @@ function readEastWestGatewaySetting(setting: Field): EastWestGatewaySetting {
       item.get('serviceLabels').require('the labels of the services')
       return { serviceLabels: readLabels(item.get('serviceLabels')) }
     }),
+    mode: readMode(setting.get('configGenerationMetadata').get('annotations').get(MODE_ANNOTATION)),
   }
 }
 
+function readMode(annotation: Field): ServiceMode | undefined {
+  return annotation.present ? annotation.oneOf(SERVICE_MODES) : undefined
+}
+
+const annotation = (document: Field, name: string): Field =>
+  document.get('metadata').get('annotations').get(name)
+
 export function readOrganizationSetting(document: Field): OrganizationSetting['spec'] {
+  const mode = annotation(document, REACHABILITY_ANNOTATION).oneOf(['enforce', 'advertise'], 'enforce')
   const settings = document.get('spec').get('networkSettings')
   settings.only(['networkReachability'])
   const reachability = settings.get('networkReachability')
-  if (!reachability.present) return { networkReachability: undefined }
+  if (!reachability.present) return { networkReachability: undefined, reachability: mode }
   const pairs = reachability
     .entries()
     .map(([network, targets]): [string, string[]] => [network, splitList(targets.text())])
-  return { networkReachability: new Map(pairs) }
+  return { networkReachability: new Map(pairs), reachability: mode }
 }
 
 /** `"vpc02, vpc03"` → two names. */
@@ -105,6 +121,7 @@ function readGatewayCommon(document: Field): Omit<GatewaySpec, 'eastWest' | 'eas
   const service = kubeSpec.get('service')
   return {
     drainMs: readDurationMs(spec.get('connectionDrainDuration'), DRAIN_DEFAULT_MS),
+    proxyProtocolSources: splitList(annotation(document, PROXY_SOURCES_ANNOTATION).text('', ipRanges)),
     replicas: kubeSpec.get('deployment').get('replicaCount').integer(0, REPLICAS_MAX, 1),
     service: {
       type: service.get('type').oneOf(['ClusterIP', 'NodePort', 'LoadBalancer'], 'LoadBalancer'),

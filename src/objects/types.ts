@@ -141,10 +141,22 @@ export interface NamespaceName {
   readonly namespace: string
 }
 
+/** How a gateway serves a service: `auto` passes through where every ready endpoint is a mesh workload. */
+export const SERVICE_MODES = ['terminate', 'passthrough', 'auto'] as const
+export type ServiceMode = (typeof SERVICE_MODES)[number]
+/** Annotation of a Service, and in `configGenerationMetadata` of an item that exposes services. */
+export const MODE_ANNOTATION = 'isthmus.io/mode'
+/** Annotation of an OrganizationSetting: whether gateways enforce reachability or services are only advertised by it. */
+export const REACHABILITY_ANNOTATION = 'isthmus.io/reachability'
+/** Annotation of a gateway: address ranges, separated by commas, whose connections begin with the PROXY protocol. */
+export const PROXY_SOURCES_ANNOTATION = 'isthmus.io/proxy-protocol-sources'
+
 export interface EastWestGatewaySetting {
   readonly workloadSelector: { readonly namespace: string; readonly labels: Readonly<Record<string, string>> }
   /** Empty: every service of the workspace. Items are OR-ed, labels inside one are AND-ed. */
   readonly exposedServices: readonly { readonly serviceLabels: Readonly<Record<string, string>> }[]
+  /** `configGenerationMetadata.annotations["isthmus.io/mode"]`; undefined: not said. */
+  readonly mode: ServiceMode | undefined
 }
 export type WorkspaceSetting = Base<
   'WorkspaceSetting',
@@ -156,6 +168,8 @@ export type OrganizationSetting = Base<
   {
     /** network → the networks it may call; undefined where `networkSettings.networkReachability` is absent. */
     readonly networkReachability: ReadonlyMap<string, readonly string[]> | undefined
+    /** Annotation `isthmus.io/reachability`, default `enforce`. */
+    readonly reachability: 'enforce' | 'advertise'
   }
 >
 
@@ -178,6 +192,8 @@ export interface GatewaySpec {
   /** `connectionDrainDuration` in milliseconds. Default 45,000 (Istio's terminationDrainDuration is 5 s, Envoy's drain-time 600 s). */
   readonly drainMs: number
   readonly replicas: number
+  /** Annotation `isthmus.io/proxy-protocol-sources`: load balancers that put the PROXY protocol in front; empty: none does. */
+  readonly proxyProtocolSources: readonly string[]
   readonly service: {
     readonly type: 'ClusterIP' | 'NodePort' | 'LoadBalancer'
     readonly annotations: Readonly<Record<string, string>>

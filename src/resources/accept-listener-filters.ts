@@ -1,4 +1,4 @@
-import { isIP, isIPv6 } from 'node:net'
+import { parseIpRange } from '../lib/ip-range.ts'
 import { ProxyProtocolConfig_Version as Version } from '../xds/gen/envoy/config/core/v3/proxy_protocol_pb.js'
 import type { Listener } from '../xds/gen/envoy/config/listener/v3/listener_pb.js'
 import { ProxyProtocolSchema } from '../xds/gen/envoy/extensions/filters/listener/proxy_protocol/v3/proxy_protocol_pb.js'
@@ -74,7 +74,7 @@ function readSources(ctx: AcceptContext, message: Listener): AddressRange[] {
     return []
   }
   return sources.flatMap((text, i) => {
-    const range = typeof text === 'string' ? parseRange(text) : undefined
+    const range = typeof text === 'string' ? parseIpRange(text) : undefined
     if (range === undefined)
       ctx.refuse(
         `${PATH}[${i}]`,
@@ -82,14 +82,4 @@ function readSources(ctx: AcceptContext, message: Listener): AddressRange[] {
       )
     return range ?? []
   })
-}
-
-/** `10.0.0.0/8`, or one address. */
-export function parseRange(text: string): AddressRange | undefined {
-  const [address = '', length, ...more] = text.split('/')
-  const bits = isIPv6(address) ? 128 : 32
-  if (isIP(address) === 0 || address.includes('%') || more.length > 0) return undefined
-  if (length === undefined) return { address, prefixLength: bits }
-  const prefixLength = /^(0|[1-9][0-9]{0,2})$/.test(length) ? Number(length) : -1
-  return prefixLength >= 0 && prefixLength <= bits ? { address, prefixLength } : undefined
 }

@@ -46,7 +46,7 @@ export function callersOf(model: Model, { bundles, issuers: knowsIssuers = false
     for (const { cluster, issuers } of model.origins.values()) {
       if (cluster.trustDomain !== trustDomain) continue
       if (issuers !== undefined && (issuers.length === 0 || !knowsIssuers)) continue
-      const decision = model.reachable(cluster.network, model.self.network)
+      const decision = model.admits(cluster)
       const policy = `${cluster.id}: ${decision.reason}`
       if (decision.allowed) callers.push({ trustDomain, ...(issuers !== undefined && { issuers }), policy })
     }
