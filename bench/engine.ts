@@ -1,7 +1,9 @@
 // Our engine as a target: the process that carries traffic, with the resources that discovery sends to a gateway and its access
 // log written as in production, but without the supervisor, which never sees a byte.
 import { create } from '@bufbuild/protobuf'
-import { createLogger } from '../src/lib/log.ts'
+import { keepHeapSlack } from '../src/lib/heap-slack.ts'
+import { createUnhurriedLogger } from '../src/lib/log.ts'
+import { accessLogFormatter } from '../src/proxy/access-log-format.ts'
 import { Engine } from '../src/proxy/engine.ts'
 import {
   filter,
@@ -129,13 +131,18 @@ function trust({ trustDomain, caPem }: Job): XdsResource {
   return encodeResource(SecretSchema, secret, secret.name)
 }
 
+keepHeapSlack()
 const job = readJob()
-const logger = createLogger({ name: 'worker' })
+const { logger, sink } = createUnhurriedLogger({ name: 'bench' })
+const format = accessLogFormatter('json', { name: 'bench', cluster: 'bench' })
 const engine = new Engine({
   name: 'bench',
   logger,
+  accessLog: (entry) => {
+    if (format !== undefined) sink.writeSoon(format(entry, Date.now()))
+  },
+  // The backend is on loopback.
   allowLocalEndpoints: true,
-  accessLog: ({ time, ...entry }) => logger.info({ acceptedAt: time, ...entry }, 'access'),
 })
 const problems = [
   ...engine.update(TYPE.cluster, [cluster(job)], []),

@@ -55,6 +55,11 @@ export class Harness {
     return new Harness(job, { certificatePem, privateKeyPem, caPem: ca.bundlePem }, { backend, client })
   }
 
+  /** Of a target's own files. */
+  folderOf(name: string): string {
+    return join(this.folder, name.replaceAll(/\W+/g, '-'))
+  }
+
   counters(): Promise<BackendCounters> {
     return ask(this.#backend, 'counters', ({ counters }) => counters as BackendCounters | undefined)
   }

@@ -2,11 +2,11 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import { type AddressInfo, connect, createServer } from 'node:net'
-import { delimiter, dirname, join } from 'node:path'
+import { delimiter, dirname, join, resolve } from 'node:path'
 import type { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
+import { findRuntime } from '../src/cli/runtime.ts'
 import type { Job } from './job.ts'
 
 const here = dirname(fileURLToPath(import.meta.url))
@@ -18,6 +18,13 @@ export interface TargetKind {
   /** Another target that does the same with less; ours may cost so much more at most. */
   readonly floor?: string
   readonly spawn: (job: Job, folder: string) => Promise<Spawned>
+  /** The same from another checkout of this repository, or with flags for its runtime. */
+  readonly variant?: (name: string, changes: Variant) => TargetKind
+}
+
+interface Variant {
+  readonly root?: string
+  readonly flags?: readonly string[]
 }
 
 interface Spawned {
@@ -54,6 +61,17 @@ export const TARGETS: readonly TargetKind[] = [
 
 export const PEERS: readonly string[] = ['envoy', 'haproxy']
 
+/** `ours-node`, `ours-node@../other-checkout`, `ours-node:--flag:--flag=1`; undefined where there is no such target. */
+export function targetCalled(name: string): TargetKind | undefined {
+  const [, base, root, flags] = /^([^@:]+)(?:@([^:]+))?(?::(.+))?$/.exec(name) ?? []
+  const kind = TARGETS.find((each) => each.name === base)
+  if (root === undefined && flags === undefined) return kind
+  return kind?.variant?.(name, {
+    ...(root === undefined ? {} : { root: resolve(root) }),
+    ...(flags === undefined ? {} : { flags: flags.split(':') }),
+  })
+}
+
 /** Starts a target in a folder of its own; resolves when it accepts connections. */
 export async function startTarget(kind: TargetKind, job: Job, folder: string): Promise<Target> {
   mkdirSync(folder, { recursive: true })
@@ -65,15 +83,10 @@ function node(): string {
   return process.execPath
 }
 
-/** BUN_BIN, `bun` on PATH, or the optional platform package. */
 function bun(): string {
-  const given = process.env['BUN_BIN'] ?? onPath('bun')
-  if (given !== undefined) return given
-  const machine = process.arch === 'arm64' ? 'aarch64' : process.arch
-  const manifest = createRequire(import.meta.url).resolve(
-    `@oven/bun-${process.platform}-${machine}/package.json`,
-  )
-  return join(dirname(manifest), 'bin', 'bun')
+  const found = findRuntime('bun')
+  if (!found.ok) throw new Error(found.error)
+  return found.value.file
 }
 
 function envoy(): string {
@@ -97,28 +110,31 @@ function onPath(command: string): string | undefined {
 }
 
 /** A script of ours: it chooses its port itself and says so on descriptor 3. */
-function script(name: string, file: string, runtime: () => string, floor?: string): TargetKind {
+function script(
+  name: string,
+  file: string,
+  runtime: () => string,
+  floor?: string,
+  variant: Variant = {},
+): TargetKind {
+  const { root = join(here, '..'), flags = [] } = variant
   return {
     name,
     ...(floor === undefined ? {} : { floor }),
+    variant: (label, changes) => script(label, file, runtime, floor, { ...variant, ...changes }),
     version: () => execFileSync(runtime(), ['--version'], { encoding: 'utf8' }).trim(),
     async spawn(job, folder) {
       const jobFile = join(folder, 'job.json')
       writeFileSync(jobFile, JSON.stringify(job), { mode: 0o600 })
-      const child = spawnLogged(runtime(), [...flags(), join(here, file), jobFile], folder, 'pipe')
-      const port = await new Promise<number>((resolve, reject) => {
+      const child = spawnLogged(runtime(), [...flags, join(root, 'bench', file), jobFile], folder, 'pipe')
+      const port = await new Promise<number>((listening, reject) => {
         child.once('error', reject)
         child.once('exit', (code) => reject(new Error(`${name} ended with ${code}${lastWords(folder)}`)))
-        ;(child.stdio[3] as Readable).once('data', (line: Buffer) => resolve(Number(line.toString())))
+        ;(child.stdio[3] as Readable).once('data', (line: Buffer) => listening(Number(line.toString())))
       })
       return { child, port }
     },
   }
-}
-
-/** BENCH_FLAGS: flags for both scripts' runtime, to try what they change; for example `--cpu-prof`. */
-function flags(): string[] {
-  return (process.env['BENCH_FLAGS'] ?? '').split(' ').filter((flag) => flag !== '')
 }
 
 /** A peer: its configuration from `peers/`, with names filled in, on a port that was free a moment ago. */
@@ -143,7 +159,6 @@ async function peer(
     KEY_FILE: file('tls.key', job.privateKeyPem),
     COMBINED_FILE: file('tls.pem', `${job.certificatePem}\n${job.privateKeyPem}`),
     CA_FILE: file('ca.crt', job.caPem),
-    ACCESS_LOG_FILE: join(folder, 'access.log'),
   }
   const text = readFileSync(join(here, 'peers', template), 'utf8')
   // Comments may speak of ${NAMES} in general.
@@ -161,7 +176,7 @@ async function peer(
   })
   while (!(await accepts(port))) {
     if (exited !== undefined) throw new Error(`${command}: ${exited}${lastWords(folder)}`)
-    await new Promise((resolve) => setTimeout(resolve, 20))
+    await new Promise((later) => setTimeout(later, 20))
   }
   return { child, port }
 }
@@ -196,13 +211,13 @@ async function freePort(): Promise<number> {
 }
 
 function accepts(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
+  return new Promise((answer) => {
     const socket = connect(port, '127.0.0.1')
     socket.once('connect', () => {
       socket.destroy()
-      resolve(true)
+      answer(true)
     })
-    socket.once('error', () => resolve(false))
+    socket.once('error', () => answer(false))
   })
 }
 
