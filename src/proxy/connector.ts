@@ -1,5 +1,6 @@
 import { connect as connectTcp, isIP, type Socket } from 'node:net'
 import { connect as connectTls, createSecureContext, type SecureContext, type TLSSocket } from 'node:tls'
+import { peerLeaf } from '../identity/peer-leaf.ts'
 import { clientTlsOptions } from '../identity/tls.ts'
 import type { SvidVerifier } from '../identity/verify-svid.ts'
 import type { Clock } from '../lib/clock.ts'
@@ -168,7 +169,7 @@ export class Connector {
   /** Why the server is not who we want to talk to; undefined when it is. */
   #refusal(stream: TLSSocket, config: UpstreamTls, material: TlsMaterial): string | undefined {
     const { verifier, clock } = this.#deps
-    const leaf = stream.getPeerX509Certificate()?.raw
+    const leaf = peerLeaf(stream)
     if (leaf === undefined) return 'the server showed no certificate'
     const verdict = verifier.verify(leaf, material.bundles, clock.now(), 'server')
     if (!verdict.ok)

@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
+import { peerLeaf } from '../identity/peer-leaf.ts'
 import type { VerifiedSvid } from '../identity/verify-svid.ts'
 import { fail, ok, type Result } from '../lib/result.ts'
 import { matchesString } from '../resources/accept-match.ts'
@@ -163,7 +164,7 @@ export class TlsAcceptor {
   /** Who it is and whether he may: the chain that serves him, or how his connection ends. */
   #admit(connection: Connection, stream: TLSSocket): Result<ServedChain, Ending> {
     const chain = this.#chains.get(connection.chain)
-    const leaf = stream.getPeerX509Certificate()?.raw
+    const leaf = peerLeaf(stream)
     if (chain === undefined) return fail({ flag: 'NR', reason: 'its filter chain was removed' })
     if (leaf === undefined) return fail({ flag: 'ID_REFUSED', reason: 'the client showed no certificate' })
     const svid = this.#identify(chain, leaf)
