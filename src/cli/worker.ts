@@ -1,4 +1,5 @@
 import type { Command } from 'commander'
+import { keepHeapSlack } from '../lib/heap-slack.ts'
 import { tellParent } from '../lib/lifeline.ts'
 import { createUnhurriedLogger } from '../lib/log.ts'
 import { accessLogFormatter } from '../proxy/access-log-format.ts'
@@ -13,6 +14,7 @@ export function command(): Command {
 }
 
 async function work(config: ProxyConfig): Promise<void> {
+  keepHeapSlack()
   // Nobody who reads our log slowly, or not at all, may stop traffic.
   const { kind: name, logLevel: level, cluster } = config
   const { logger, sink } = createUnhurriedLogger({ name, level, cluster })
