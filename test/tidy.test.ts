@@ -14,6 +14,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   objects: ['lib'],
   model: ['lib', 'identity', 'objects'],
   xds: ['lib'],
+  credentials: ['lib', 'identity', 'xds'],
   resources: ['lib', 'identity', 'model', 'xds'],
   proxy: ['lib', 'identity', 'resources', 'xds'],
   discovery: ['lib', 'identity', 'objects', 'model', 'resources', 'xds'],

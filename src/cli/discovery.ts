@@ -1,10 +1,17 @@
 import { Command, Option } from 'commander'
 import { healthRoutes } from '../admin/health.ts'
 import { AdminServer } from '../admin/http.ts'
-import { CredentialFiles } from '../identity/credential-files.ts'
+import { DISCOVERY_ACCOUNT, DISCOVERY_NAMESPACE } from '../identity/spiffe-id.ts'
 import { createLogger, type Logger } from '../lib/log.ts'
 import { isLoopback } from '../lib/loopback.ts'
 import { DirectoryStore } from '../objects/directory-store.ts'
+import type { NodeInfo } from '../xds/types.ts'
+import {
+  CREDENTIAL_FLAGS,
+  type CredentialFlags,
+  openCredentials,
+  readCredentialFlags,
+} from './credential-flags.ts'
 import { DiscoveryProcess } from './discovery-process.ts'
 import { discoveryMetrics, discoveryRoutes } from './discovery-routes.ts'
 import { listenAddress } from './listen-address.ts'
@@ -12,11 +19,10 @@ import { listenAddress } from './listen-address.ts'
 /** Bad usage or configuration, as in sysexits.h. */
 const EXIT_USAGE = 64
 
-interface Options {
+interface Options extends CredentialFlags {
   readonly cluster: string
   readonly objects: readonly string[]
   readonly generated?: string
-  readonly certs: string
   readonly ads: string
   readonly adsPlain: string
   readonly admin: string
@@ -47,7 +53,13 @@ export function command(): Command {
     .addOption(
       option('--generated <directory>', 'where the controllers write (default: hidden in the first folder)'),
     )
-    .addOption(required('--certs <directory>', 'tls.crt, tls.key and ca.crt of isthmus-discovery'))
+    .addOption(
+      option('--certs <value>', 'folder of isthmus-discovery’s credential: --credentials files:FOLDER', ''),
+    )
+    .addOption(option('--credentials <value>', CREDENTIAL_FLAGS[1].about, ''))
+    .addOption(option('--ca-root <value>', CREDENTIAL_FLAGS[2].about, CREDENTIAL_FLAGS[2].fallback))
+    .addOption(option('--ca-token <value>', CREDENTIAL_FLAGS[3].about, CREDENTIAL_FLAGS[3].fallback))
+    .addOption(option('--spiffe-id <value>', CREDENTIAL_FLAGS[4].about, ''))
     .addOption(option('--ads <host:port>', 'xDS over mutual TLS', '0.0.0.0:15012'))
     .addOption(option('--ads-plain <host:port>', 'xDS in clear, on loopback, or "off"', '127.0.0.1:15010'))
     .addOption(option('--admin <host:port>', 'status, explain, config_dump, logging', '127.0.0.1:15000'))
@@ -75,7 +87,12 @@ export function command(): Command {
 
 async function run(options: Options): Promise<void> {
   const addresses = readAddresses(options)
-  if (addresses === undefined) return
+  const spec = readCredentialFlags(options)
+  if (!spec.ok) {
+    process.stderr.write(`isthmus discovery: ${spec.error}\n`)
+    process.exitCode = EXIT_USAGE
+  }
+  if (addresses === undefined || !spec.ok) return
   const logger = createLogger({ name: 'discovery', level: options.logLevel, cluster: options.cluster })
   const objects = options.objects.flatMap((value) => value.split(','))
   const store = new DirectoryStore({
@@ -84,7 +101,11 @@ async function run(options: Options): Promise<void> {
     substitutions: { ORG: process.env['ORG'], TEN: process.env['TEN'] },
     logger,
   })
-  const credentials = new CredentialFiles({ directory: options.certs, logger })
+  const credentials = openCredentials(spec.value, {
+    node: nodeOf(options.cluster),
+    cluster: options.cluster,
+    logger,
+  })
   const discovery = new DiscoveryProcess({
     cluster: options.cluster,
     store,
@@ -126,6 +147,12 @@ async function run(options: Options): Promise<void> {
     logger.fatal({ err: error }, `cannot start: ${error instanceof Error ? error.message : error}`)
     process.exit(1)
   }
+}
+
+/** Who discovery says it is to an SDS server. */
+function nodeOf(cluster: string): NodeInfo {
+  const id = `discovery~~${DISCOVERY_ACCOUNT}.${DISCOVERY_NAMESPACE}~${DISCOVERY_NAMESPACE}.svc.cluster.local`
+  return { id, cluster, metadata: {}, locality: { region: '', zone: '' }, userAgentName: 'isthmus' }
 }
 
 /** One line with the real addresses, once streams are served. */

@@ -10,6 +10,7 @@ import { type Authority, parseAuthority } from '../proxy/names/authority.ts'
 import { parseResolvConf } from '../proxy/names/resolv-conf.ts'
 import { parseBindRange } from '../resources/bind-address.ts'
 import type { NodeInfo } from '../xds/types.ts'
+import { CREDENTIAL_FLAGS, type CredentialSpec, readCredentialFlags } from './credential-flags.ts'
 import type { RuntimeChoice } from './runtime.ts'
 
 /** Bad usage or configuration, as in sysexits.h. */
@@ -30,7 +31,13 @@ const FLAGS: readonly Flag[] = [
   { flag: 'name', about: "the gateway's or the client's name" },
   { flag: 'namespace', about: 'its namespace' },
   { flag: 'discovery', about: 'HOST:PORT of discovery, ADS over mutual TLS' },
-  { flag: 'certs', about: 'folder with tls.crt, tls.key and ca.crt' },
+  ...CREDENTIAL_FLAGS,
+  {
+    flag: 'federation',
+    about:
+      'folder with TRUST-DOMAIN.pem, .json (SPIFFE bundle) and .crl: trust domains that are decided about here',
+    fallback: '',
+  },
   {
     flag: 'revocation',
     about:
@@ -99,7 +106,9 @@ export interface ProxyConfig {
   readonly name: string
   readonly cluster: string
   readonly discovery: string
-  readonly certs: string
+  readonly credentials: CredentialSpec
+  /** Folder; '' = none. */
+  readonly federation: string
   readonly revocation: RevocationMode
   /** For one machine that plays a whole cluster. */
   readonly allowLocalEndpoints: boolean
@@ -183,7 +192,8 @@ function readConfig(kind: ProxyKind, reader: FlagReader): ProxyConfig {
       const parsed = parseAuthority(text)
       return parsed.ok ? ok(text) : parsed
     }),
-    certs: reader.text('certs'),
+    credentials: reader.credentials(),
+    federation: reader.text('federation'),
     revocation: reader.read('revocation', readRevocation),
     allowLocalEndpoints: reader.read('allow-local-endpoints', readBoolean),
     runDirectory: reader.text('run-dir'),
@@ -234,6 +244,19 @@ class FlagReader {
     const parsed = parse(this.text(flag))
     if (!parsed.ok) this.mistakes.push(`--${flag}: ${parsed.error}`)
     return parsed.ok ? parsed.value : (undefined as T)
+  }
+
+  credentials(): CredentialSpec {
+    const text = (flag: string) => this.text(flag)
+    const spec = readCredentialFlags({
+      certs: text('certs'),
+      credentials: text('credentials'),
+      caRoot: text('ca-root'),
+      caToken: text('ca-token'),
+      spiffeId: text('spiffe-id'),
+    })
+    if (!spec.ok) this.mistakes.push(spec.error)
+    return spec.ok ? spec.value : (undefined as never)
   }
 
   name(flag: string): string {

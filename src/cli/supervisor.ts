@@ -1,8 +1,10 @@
 import type { Command } from 'commander'
+import { FederationFiles } from '../identity/federation-files.ts'
 import { tellParent } from '../lib/lifeline.ts'
 import { createUnhurriedLogger } from '../lib/log.ts'
 import { prepareRunDirectory } from '../proxy/process/run-directory.ts'
 import { Supervisor } from '../proxy/process/supervisor.ts'
+import { openCredentials } from './credential-flags.ts'
 import { ProxyAdmin } from './proxy-admin.ts'
 import { proxyChildCommand } from './proxy-child.ts'
 import { EXIT_USAGE, type ProxyConfig } from './proxy-options.ts'
@@ -30,7 +32,10 @@ async function supervise(config: ProxyConfig): Promise<void> {
     node: config.node,
     nameTable: config.kind === 'sidecar',
     discovery: config.discovery,
-    certs: config.certs,
+    credentials: openCredentials(config.credentials, { node: config.node, cluster: config.cluster, logger }),
+    ...(config.federation !== '' && {
+      federation: new FederationFiles({ directory: config.federation, logger }),
+    }),
     runDirectory: config.runDirectory,
     snapshotMaxAgeMs: config.snapshotMaxAgeMs,
     logger,

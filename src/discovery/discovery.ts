@@ -1,4 +1,4 @@
-import type { CredentialFiles, Identity } from '../identity/credential-files.ts'
+import type { CredentialSource, Identity } from '../identity/identity.ts'
 import { serverTlsOptions } from '../identity/tls.ts'
 import { SvidVerifier } from '../identity/verify-svid.ts'
 import { canonicalJson } from '../lib/canonical.ts'
@@ -11,7 +11,7 @@ import { TRANSITION_MS } from '../model/network-transition.ts'
 import type { Model, ModelCondition } from '../model/types.ts'
 import type { ObjectStore } from '../objects/store.ts'
 import { refKey, refOf } from '../objects/types.ts'
-import type { DomainBundle } from '../resources/envoy.ts'
+import { type DomainBundle, domainBundle } from '../resources/envoy.ts'
 import type { EntryConfig } from '../resources/service-entry.ts'
 import { ENTRY_NAMESPACE, MANAGED_BY, MANAGER } from '../resources/service-entry-export.ts'
 import { entryOf } from '../resources/service-entry-manifest.ts'
@@ -33,7 +33,7 @@ export interface DiscoveryOptions {
   readonly cluster: string
   readonly store: ObjectStore
   /** Of `/ns/isthmus-system/sa/isthmus-discovery`; its trust domain is this cluster's. */
-  readonly credentials: Pick<CredentialFiles, 'current' | 'onChange' | 'problems'>
+  readonly credentials: Pick<CredentialSource, 'current' | 'onChange' | 'problems'>
   /** ADS over mutual TLS. */
   readonly ads: { readonly host: string; readonly port: number }
   /** ADS in clear, loopback only. */
@@ -215,10 +215,7 @@ export class Discovery {
       bundleOf: (peer) => (peer === undefined ? identity.bundle : this.#trust.bundleOf(peer)),
     })
     const trust = this.#trust.collect(identity, model.peers)
-    const bundles = trust.bundles.trustDomains.map((name) => ({
-      trustDomain: name,
-      pem: trust.bundles.get(name)?.pem ?? '',
-    }))
+    const bundles = trust.bundles.list.map(domainBundle)
     const renewed = this.#state !== undefined && this.#state.identity !== identity
     this.#state = { identity, model, trust, bundles }
     this.#computed++

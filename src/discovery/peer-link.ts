@@ -1,7 +1,7 @@
 import type { Credential } from '../identity/credential.ts'
 import { discoveryId } from '../identity/spiffe-id.ts'
 import { serverIdentityError } from '../identity/tls.ts'
-import { TrustBundle, TrustBundles } from '../identity/trust-bundle.ts'
+import { TrustBundles } from '../identity/trust-bundle.ts'
 import type { Clock } from '../lib/clock.ts'
 import type { Logger } from '../lib/log.ts'
 import { fail, ok, type Problem, problem, type Result } from '../lib/result.ts'
@@ -11,6 +11,7 @@ import { acceptEntry, OFFERS_MAX, type Offerer } from '../resources/service-entr
 import { ENTRY_NAMESPACE, entryNames } from '../resources/service-entry-export.ts'
 import { type ClientState, XdsClient, type XdsUpdate } from '../xds/client.ts'
 import { type NodeInfo, TYPE, type XdsResource } from '../xds/types.ts'
+import { parsePeerBundle } from './trust.ts'
 import type { ExportsIdentifier } from './views.ts'
 
 /** How many refused entries of a peer are remembered for the status. */
@@ -47,8 +48,7 @@ export class PeerLink {
   #says: Decision | undefined
 
   static open(options: PeerLinkOptions): Result<PeerLink> {
-    const { trustDomain, bundle, source } = options.peer
-    const parsed = TrustBundle.parse(trustDomain, bundle, source)
+    const parsed = parsePeerBundle(options.peer)
     return parsed.ok ? ok(new PeerLink(options, new TrustBundles([parsed.value]))) : fail(parsed.error)
   }
 

@@ -191,5 +191,10 @@ export class Peers {
 }
 
 function samePeer(a: Peer, b: Peer): boolean {
-  return a.adsAddress === b.adsAddress && a.trustDomain === b.trustDomain && a.bundle === b.bundle
+  return (
+    a.adsAddress === b.adsAddress &&
+    a.trustDomain === b.trustDomain &&
+    a.bundle === b.bundle &&
+    a.crl === b.crl
+  )
 }

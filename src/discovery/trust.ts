@@ -1,6 +1,7 @@
-import type { Identity } from '../identity/credential-files.ts'
+import { withOwnCrls } from '../identity/attach-crls.ts'
+import type { Identity } from '../identity/identity.ts'
 import { TrustBundle, TrustBundles } from '../identity/trust-bundle.ts'
-import type { Problem } from '../lib/result.ts'
+import { fail, type Problem, problem, type Result } from '../lib/result.ts'
 import type { Peer } from '../model/types.ts'
 
 /** The bundles in force, and what was wrong with those of peers. */
@@ -11,10 +12,7 @@ export interface Trust {
 
 /** Keeps the trust bundles of this cluster and its peers; a peer's bundle that no longer parses stays as it last was. */
 export class TrustKeeper {
-  readonly #parsed = new Map<
-    string,
-    { readonly pem: string; readonly trustDomain: string; readonly bundle: TrustBundle }
-  >()
+  readonly #parsed = new Map<string, { readonly peer: Peer; readonly bundle: TrustBundle }>()
 
   /** Of a peer, as it is in force; undefined as long as none of it was good. */
   bundleOf(peer: Peer): TrustBundle | undefined {
@@ -38,12 +36,21 @@ export class TrustKeeper {
     return { bundles: all, problems: [...problems, ...all.problems] }
   }
 
-  #parse({ cluster, trustDomain, bundle: pem, source }: Peer): Problem | undefined {
-    const last = this.#parsed.get(cluster)
-    if (last?.pem === pem && last.trustDomain === trustDomain) return undefined
-    const parsed = TrustBundle.parse(trustDomain, pem, source)
+  #parse(peer: Peer): Problem | undefined {
+    const { peer: last } = this.#parsed.get(peer.cluster) ?? {}
+    const { trustDomain, bundle, crl } = peer
+    if (last?.bundle === bundle && last.crl === crl && last.trustDomain === trustDomain) return undefined
+    const parsed = parsePeerBundle(peer)
     if (!parsed.ok) return parsed.error
-    this.#parsed.set(cluster, { pem, trustDomain, bundle: parsed.value })
+    this.#parsed.set(peer.cluster, { peer, bundle: parsed.value })
     return undefined
   }
+}
+
+/** The bundle of a peer's Secret with its CRLs. All or nothing: a list that does not count is a mistake of somebody. */
+export function parsePeerBundle({ trustDomain, bundle, crl, source }: Peer): Result<TrustBundle> {
+  const parsed = TrustBundle.parse(trustDomain, bundle, source)
+  if (!parsed.ok) return parsed
+  const revoking = withOwnCrls(parsed.value, crl)
+  return revoking.ok ? revoking : fail(problem(source, 'data.crl', revoking.error))
 }

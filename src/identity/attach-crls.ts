@@ -1,6 +1,6 @@
 import { fail, ok, type Result } from '../lib/result.ts'
 import type { CaCertificate } from './ca-certificate.ts'
-import type { Crl } from './crl.ts'
+import { type Crl, parseCrlsPem } from './crl.ts'
 import type { TrustBundle, TrustBundles } from './trust-bundle.ts'
 
 /**
@@ -25,6 +25,22 @@ export function attachCrls(
     return fail(`CRL ${bad + 1} bears the name of a CA that did not sign it, or may not sign CRLs`)
   const strangers = crls.flatMap((crl, index) => (signed.has(crl) ? [] : [index]))
   return ok({ bundles: attached, strangers })
+}
+
+/**
+ * A bundle with the CRLs of a PEM text that is meant for it alone, '' for none: a list of a CA that is not in the bundle is as wrong
+ * here as a forged one.
+ */
+export function withOwnCrls(bundle: TrustBundle, pem: string): Result<TrustBundle, string> {
+  if (pem.trim() === '') return ok(bundle)
+  const crls = parseCrlsPem(pem)
+  if (!crls.ok) return crls
+  const attached = attachCrls([bundle], crls.value)
+  if (!attached.ok) return attached
+  const [stranger] = attached.value.strangers
+  if (stranger !== undefined)
+    return fail(`CRL ${stranger + 1} is of no CA of the trust domain ${bundle.trustDomain}`)
+  return ok(attached.value.bundles[0] ?? bundle)
 }
 
 /** A CRL in force, for status and metrics. */

@@ -52,14 +52,16 @@ export class Credential {
 /**
  * Reads a certificate chain and its key, in PEM, and refuses what our own peers would refuse: a leaf that is no SVID for
  * both sides of TLS, a key that does not fit, a chain out of order. `object` names the input, `certs` or
- * `Secret/bookinfo/gateway-certs`; the field is `tls.crt` or `tls.key`. Dates are the caller's to judge.
+ * `Secret/bookinfo/gateway-certs`; `fields` the fields in it, by default those of a `kubernetes.io/tls` Secret. Dates are the caller's
+ * to judge.
  */
 export function parseCredential(
   certificatePem: string,
   keyPem: string,
   object: string,
+  fields = { certificate: 'tls.crt', privateKey: 'tls.key' },
 ): Result<Credential, Problem> {
-  const chainFault = (message: string) => fail(problem(object, 'tls.crt', message))
+  const chainFault = (message: string) => fail(problem(object, fields.certificate, message))
   const blocks = parseCertificatesPem(certificatePem)
   if (!blocks.ok) return chainFault(blocks.error)
   const [leafBlock] = blocks.value
@@ -73,9 +75,10 @@ export function parseCredential(
   const x509 = openX509(leaf.der)
   if (x509 === undefined) return chainFault('OpenSSL cannot read its first certificate')
   const key = openPrivateKey(keyPem)
-  if (key === undefined) return fail(problem(object, 'tls.key', 'not an unencrypted private key in PEM'))
+  const keyFault = (message: string) => fail(problem(object, fields.privateKey, message))
+  if (key === undefined) return keyFault('not an unencrypted private key in PEM')
   if (!x509.checkPrivateKey(key))
-    return fail(problem(object, 'tls.key', 'the key does not belong to the certificate in tls.crt'))
+    return keyFault(`the key does not belong to the certificate in ${fields.certificate}`)
   const broken = chainError(blocks.value)
   if (broken !== undefined) return chainFault(broken)
   const { notBeforeMs, notAfterMs } = leaf

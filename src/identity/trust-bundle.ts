@@ -298,6 +298,11 @@ export class TrustBundles {
     return this.#bundles.get(trustDomain)
   }
 
+  /** Sorted by trust domain. */
+  get list(): readonly TrustBundle[] {
+    return this.trustDomains.flatMap((name) => this.#bundles.get(name) ?? [])
+  }
+
   /** Sorted. */
   get trustDomains(): readonly string[] {
     return [...this.#bundles.keys()].sort()

@@ -20,7 +20,7 @@ export function readPeers(secrets: readonly Secret[], self: string, conditions: 
   const peers = new Map<string, Peer>()
   for (const secret of [...secrets].sort((a, b) => byText(nameOf(a), nameOf(b)))) {
     if (secret.metadata.labels[PEER_LABEL] !== 'true') continue
-    const { cluster = '', trustDomain = '', bundle = '', adsAddress = '' } = secret.spec.data
+    const { cluster = '', trustDomain = '', bundle = '', crl = '', adsAddress = '' } = secret.spec.data
     const missing = Object.entries({ cluster, trustDomain, bundle }).filter(
       ([, value]) => value.trim() === '',
     )
@@ -44,7 +44,7 @@ export function readPeers(secrets: readonly Secret[], self: string, conditions: 
       )
     } else {
       conditions.holds(secret, 'Accepted', 'Accepted', `peer ${cluster}, trust domain ${trustDomain}`)
-      peers.set(cluster, { cluster, trustDomain, bundle, adsAddress, source: nameOf(secret) })
+      peers.set(cluster, { cluster, trustDomain, bundle, crl, adsAddress, source: nameOf(secret) })
     }
   }
   return [...peers.values()].sort((a, b) => byText(a.cluster, b.cluster))

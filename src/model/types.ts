@@ -151,6 +151,8 @@ export interface Peer {
   readonly trustDomain: string
   /** PEM: its roots and issuing intermediates. */
   readonly bundle: string
+  /** PEM: CRLs of these, '' for none. */
+  readonly crl: string
   /** `host:port` of its ADS, '' when it only dials us. */
   readonly adsAddress: string
   readonly source: string

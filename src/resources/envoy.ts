@@ -1,6 +1,7 @@
 // The parts that gateways' and sidecars' resources share, in the shapes that a real Envoy was seen to run.
 import { create, type DescMessage, type MessageShape, toBinary } from '@bufbuild/protobuf'
 import { type Any, AnySchema, type Duration, DurationSchema } from '@bufbuild/protobuf/wkt'
+import type { TrustBundle } from '../identity/trust-bundle.ts'
 import { CircuitBreakersSchema } from '../xds/gen/envoy/config/cluster/v3/circuit_breaker_pb.js'
 import { type Address, AddressSchema } from '../xds/gen/envoy/config/core/v3/address_pb.js'
 import type { Locality } from '../xds/gen/envoy/config/core/v3/base_pb.js'
@@ -45,6 +46,14 @@ export const TRUST_BUNDLES = 'ROOTCA'
 export interface DomainBundle {
   readonly trustDomain: string
   readonly pem: string
+  /** CRLs of its CAs in PEM; '' or absent: none. */
+  readonly crl?: string
+}
+
+/** A bundle as it travels. */
+export function domainBundle({ trustDomain, pem, crls }: TrustBundle): DomainBundle {
+  const crl = crls.map((bound) => bound.crl.pem).join('')
+  return { trustDomain, pem, ...(crl !== '' && { crl }) }
 }
 
 export function pack<D extends DescMessage>(schema: D, message: MessageShape<D>): Any {
@@ -157,8 +166,12 @@ export function transportSocket<D extends DescMessage>(name: string, schema: D, 
   })
 }
 
-/** `ROOTCA`: each trust domain with its own bundle, never pooled (`envoy.tls.cert_validator.spiffe`). */
-export function trustBundleSecret(bundles: readonly DomainBundle[]): Secret {
+/**
+ * `ROOTCA`: each trust domain with its own bundle, never pooled (`envoy.tls.cert_validator.spiffe`). Our engine honours the CRLs in
+ * it, an Envoy's SPIFFE validator does not look at them.
+ */
+export function trustBundleSecret(bundles: readonly DomainBundle[], name: string = TRUST_BUNDLES): Secret {
+  const crl = [...new Set(bundles.map((bundle) => bundle.crl ?? ''))].join('')
   const validator = create(SPIFFECertValidatorConfigSchema, {
     trustDomains: bundles.map(({ trustDomain, pem }) => ({
       name: trustDomain,
@@ -166,10 +179,11 @@ export function trustBundleSecret(bundles: readonly DomainBundle[]): Secret {
     })),
   })
   return create(SecretSchema, {
-    name: TRUST_BUNDLES,
+    name,
     type: {
       case: 'validationContext',
       value: {
+        ...(crl !== '' && { crl: { specifier: { case: 'inlineString', value: crl } } }),
         customValidatorConfig: create(TypedExtensionConfigSchema, {
           name: 'envoy.tls.cert_validator.spiffe',
           typedConfig: pack(SPIFFECertValidatorConfigSchema, validator),

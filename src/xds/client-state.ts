@@ -19,6 +19,8 @@ export class ClientType {
   readonly #wholeState: boolean
   /** What is in force. A refused resource keeps the version that it had before. */
   readonly versions: Map<string, string>
+  /** What was refused last: going back to the form that is in force is news about these. */
+  readonly #refused = new Set<string>()
   #wanted: ReadonlySet<string> = new Set()
   #wildcard = false
   /** What the open stream was told; undefined before the first request of the stream. */
@@ -78,7 +80,10 @@ export class ClientType {
     const unique = new Map(response.resources.map((one) => [one.name, one]))
     const upserted = [...unique.values()].filter(
       (one) =>
-        this.#wants(one.name) && (this.#variant === 'delta' || this.versions.get(one.name) !== one.version),
+        this.#wants(one.name) &&
+        (this.#variant === 'delta' ||
+          this.versions.get(one.name) !== one.version ||
+          this.#refused.has(one.name)),
     )
     if (this.#variant === 'delta')
       return { upserted, removed: response.removed.filter((name) => !unique.has(name)) }
@@ -91,9 +96,16 @@ export class ClientType {
    * would not say so when it is deleted while we are away.
    */
   accept(update: Update, refused: (name: string) => boolean): void {
-    for (const name of update.removed) this.versions.delete(name)
-    for (const { name, version } of update.upserted)
-      this.versions.set(name, refused(name) ? (this.versions.get(name) ?? UNKNOWN) : version)
+    for (const name of update.removed) {
+      this.versions.delete(name)
+      this.#refused.delete(name)
+    }
+    for (const { name, version } of update.upserted) {
+      const bad = refused(name)
+      if (bad) this.#refused.add(name)
+      else this.#refused.delete(name)
+      this.versions.set(name, bad ? (this.versions.get(name) ?? UNKNOWN) : version)
+    }
   }
 
   #wants(name: string): boolean {

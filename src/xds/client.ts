@@ -17,7 +17,7 @@ import { ClientType, type Update, type Wanted } from './client-state.ts'
 import { encodeRequest } from './codec-request.ts'
 import { decodeResponse } from './codec-response.ts'
 import type { Variant, XdsResponse } from './messages.ts'
-import { ADS_PATH } from './methods.ts'
+import { ADS_PATH, SDS_PATH } from './methods.ts'
 import { byMakeOrder, isWholeState } from './type-rules.ts'
 import type { NodeInfo, XdsResource } from './types.ts'
 
@@ -65,6 +65,8 @@ export interface XdsClientOptions {
   node(): NodeInfo
   /** Default `delta`. */
   readonly mode?: Variant
+  /** Which service is called: ADS (default), or SDS, which knows Secrets only. */
+  readonly service?: 'ads' | 'sds'
   /**
    * Takes a response. Every problem it returns refuses the resource that `object` names (or, if it names none, the whole
    * response); the others are kept. It may call `subscribe`: that is told to the server before the answer.
@@ -82,6 +84,8 @@ export interface XdsClientOptions {
   /** Pause between attempts. */
   readonly backoff?: Backoff
 }
+
+const PATHS = { ads: ADS_PATH, sds: SDS_PATH }
 
 type Call = ClientDuplexStream<Buffer, Buffer>
 
@@ -158,7 +162,7 @@ export class XdsClient {
     this.#enter('connecting', this.#state.lastError)
     let opened: { client: Client; call: Call }
     try {
-      opened = openCall(this.#options, ADS_PATH[this.#variant])
+      opened = openCall(this.#options, PATHS[this.#options.service ?? 'ads'][this.#variant])
     } catch (error) {
       this.#retry((error as Error).message)
       return

@@ -12,6 +12,12 @@ export const ADS_PATH: Readonly<Record<Variant, string>> = {
   delta: '/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources',
 }
 
+/** SDS alone, as a local agent serves it. */
+export const SDS_PATH: Readonly<Record<Variant, string>> = {
+  sotw: '/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets',
+  delta: '/envoy.service.secret.v3.SecretDiscoveryService/DeltaSecrets',
+}
+
 const PER_TYPE: readonly (readonly [service: string, noun: string, typeUrl: string])[] = [
   ['envoy.service.cluster.v3.ClusterDiscoveryService', 'Clusters', TYPE.cluster],
   ['envoy.service.endpoint.v3.EndpointDiscoveryService', 'Endpoints', TYPE.endpoints],

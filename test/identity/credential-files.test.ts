@@ -91,6 +91,40 @@ t.test('a mounted Secret: ..data is swapped, all three files change at one momen
   )
 })
 
+t.test(
+  'ca.crl: CRLs of our own CAs, a change within a second; a bad one keeps the last good state',
+  async (t) => {
+    const root = m.mintRoot('root')
+    const leaf = m.mintLeaf(root, 'spiffe://c1.example/ns/bookinfo/sa/one')
+    const directory = t.testdir()
+    const credential = { certificatePem: leaf.pem, privateKeyPem: leaf.keyPem, bundlePem: root.pem }
+    await writeCredential(directory, credential)
+    const { changed, files } = await watching(t, directory)
+    t.same(files.current()?.bundle.crls, [])
+    const change = changed()
+    const list = (options: object) => m.mintCrl({ issuer: root, ...options }).pem
+    await writeFileAtomic(
+      join(directory, 'ca.crl'),
+      list({ revoked: [m.mintLeaf(root, 'spiffe://c1.example/x')] }),
+      PUBLIC,
+    )
+    t.ok((await change) < 1000)
+    t.equal(files.current()?.bundle.crls[0]?.crl.revoked.size, 1)
+    for (const bad of [
+      'garbage',
+      list({ signer: m.ecKeys() }),
+      m.mintCrl({ issuer: m.mintRoot('other') }).pem,
+    ]) {
+      await writeFileAtomic(join(directory, 'ca.crl'), bad, PUBLIC)
+      while (files.problems().length === 0) await new Promise((resolve) => setTimeout(resolve, 10))
+      t.match(files.problems(), [{ field: 'ca.crl' }])
+      t.equal(files.current()?.bundle.crls.length, 1)
+      await writeFileAtomic(join(directory, 'ca.crl'), list({ revoked: [leaf] }), PUBLIC)
+      while (files.problems().length > 0) await new Promise((resolve) => setTimeout(resolve, 10))
+    }
+  },
+)
+
 t.test('the folder itself is replaced', async (t) => {
   const parent = t.testdir()
   const directory = join(parent, 'certs')

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { ProxyAdmin } from '../../src/cli/proxy-admin.ts'
 import type { ProxyConfig } from '../../src/cli/proxy-options.ts'
+import { CredentialFiles } from '../../src/identity/credential-files.ts'
 import { silentLogger } from '../../src/lib/log.ts'
 import { prepareRunDirectory, socketPaths } from '../../src/proxy/process/run-directory.ts'
 import { Supervisor } from '../../src/proxy/process/supervisor.ts'
@@ -45,7 +46,7 @@ t.test('sockets are 0600; the admin port changes nothing by GET and listens to n
     node,
     nameTable: false,
     discovery: '127.0.0.1:1',
-    certs,
+    credentials: new CredentialFiles({ directory: certs, logger }),
     runDirectory,
     logger,
   })

@@ -1,19 +1,19 @@
-import { CredentialFiles, type Identity } from '../../identity/credential-files.ts'
+import type { FederationFiles } from '../../identity/federation-files.ts'
+import type { CredentialSource, Identity } from '../../identity/identity.ts'
 import { discoveryId } from '../../identity/spiffe-id.ts'
 import { serverIdentityError } from '../../identity/tls.ts'
 import { TrustBundles } from '../../identity/trust-bundle.ts'
-import { contentHash } from '../../lib/canonical.ts'
 import { type Clock, systemClock } from '../../lib/clock.ts'
 import type { Logger } from '../../lib/log.ts'
 import { fail, formatProblem, ok, type Problem, type Result } from '../../lib/result.ts'
 import { OWN_CERTIFICATE } from '../../resources/envoy.ts'
 import { type ClientState, type ClientTls, XdsClient, type XdsUpdate } from '../../xds/client.ts'
-import { SecretSchema } from '../../xds/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js'
-import { encodeResource } from '../../xds/resource.ts'
 import { XdsServer } from '../../xds/server.ts'
 import { SnapshotCache } from '../../xds/snapshot-cache.ts'
-import { type NodeInfo, type Snapshot, TYPE, type XdsResource } from '../../xds/types.ts'
+import { type NodeInfo, type Snapshot, TYPE } from '../../xds/types.ts'
 import type { DrainReport } from '../engine.ts'
+import { LocalTrustAssembly } from './local-trust.ts'
+import { ownCredential } from './own-credential.ts'
 import { ResourceSet, shortName } from './resource-set.ts'
 import { socketPaths } from './run-directory.ts'
 import { SnapshotFile } from './snapshot-file.ts'
@@ -33,8 +33,10 @@ export interface SupervisorOptions {
   readonly nameTable: boolean
   /** `host:port` of discovery, ADS over mutual TLS. */
   readonly discovery: string
-  /** Holds `tls.crt`, `tls.key`, `ca.crt`. */
-  readonly certs: string
+  /** Started and stopped by the supervisor, as is `federation`. */
+  readonly credentials: CredentialSource
+  /** Trust domains that are decided about on this machine. */
+  readonly federation?: FederationFiles | undefined
   /** Sockets and snapshot live there; it must exist, and be ours alone. */
   readonly runDirectory: string
   /** An older snapshot on disk is not started from, milliseconds. Default 24 hours. */
@@ -71,7 +73,8 @@ export class Supervisor {
   readonly #options: SupervisorOptions
   readonly #logger: Logger
   readonly #clock: Clock
-  readonly #files: CredentialFiles
+  readonly #credentials: CredentialSource
+  readonly #trust = new LocalTrustAssembly()
   readonly #resources: ResourceSet
   readonly #cache: SnapshotCache
   readonly #server: XdsServer
@@ -95,7 +98,7 @@ export class Supervisor {
     this.#options = options
     this.#logger = logger
     this.#clock = clock
-    this.#files = new CredentialFiles({ directory: options.certs, logger, clock })
+    this.#credentials = options.credentials
     this.#resources = new ResourceSet({ nameTable: options.nameTable })
     this.#cache = new SnapshotCache({ identifier: node.id })
     this.#server = new XdsServer({
@@ -119,8 +122,11 @@ export class Supervisor {
     await this.#workers.listen()
     await this.#server.listen({ path: socketPaths(this.#options.runDirectory).xds })
     this.#restore()
-    this.#files.onChange(() => this.#credentialChanged())
-    await this.#files.start()
+    const { federation } = this.#options
+    await federation?.start()
+    federation?.onChange(() => this.#publish())
+    this.#credentials.onChange(() => this.#credentialChanged())
+    await this.#credentials.start()
     this.#confirm()
   }
 
@@ -128,15 +134,17 @@ export class Supervisor {
     this.#cancelConfirm?.()
     this.#cancelSave?.()
     this.#client?.stop()
-    this.#files.stop()
+    this.#credentials.stop()
+    this.#options.federation?.stop()
     await Promise.all([this.#workers.close(), this.#server.close(0)])
   }
 
   /** What is missing before traffic may be sent here; empty = ready. */
   async pending(): Promise<string[]> {
     const pending: string[] = []
-    const identity = this.#files.current()
-    if (identity === undefined) pending.push(...['credentials', ...this.#files.problems().map(formatProblem)])
+    const identity = this.#credentials.current()
+    if (identity === undefined)
+      pending.push(...['credentials', ...this.#credentials.problems().map(formatProblem)])
     else if (identity.credential.notAfterMs <= this.#clock.now())
       pending.push('credentials: the certificate has expired')
     if (!this.#published) pending.push(...this.#resources.missing().map((name) => `configuration: ${name}`))
@@ -207,7 +215,7 @@ export class Supervisor {
   }
 
   identity(): Identity | undefined {
-    return this.#files.current()
+    return this.#credentials.current()
   }
 
   /** Resources whose last version is refused, by `type name`. */
@@ -219,8 +227,10 @@ export class Supervisor {
     return this.#options.node
   }
 
+  /** What is wrong with our credential, and with what is decided here about trust. */
   credentialProblems(): readonly Problem[] {
-    return this.#files.problems()
+    const federation = this.#options.federation?.problems() ?? []
+    return [...this.#credentials.problems(), ...federation, ...this.#trust.problems]
   }
 
   #restore(): void {
@@ -264,7 +274,7 @@ export class Supervisor {
   }
 
   #clientTls(): ClientTls | undefined {
-    const identity = this.#files.current()
+    const identity = this.#credentials.current()
     if (identity === undefined) return undefined
     const { credential, bundle } = identity
     const bundles = new TrustBundles([bundle])
@@ -313,7 +323,7 @@ export class Supervisor {
 
   /** Gives the worker what there is; for the first time only once it is whole. */
   #publish(): void {
-    const identity = this.#files.current()
+    const identity = this.#credentials.current()
     if (identity === undefined) return
     if (!this.#published) {
       if (this.#resources.missing().length > 0) return
@@ -322,7 +332,12 @@ export class Supervisor {
       this.#logger.info({ source: this.#source, ...this.#resources.counts() }, 'configuration complete')
     }
     const snapshot = new Map(this.#resources.snapshot())
-    const secrets = new Map(snapshot.get(TYPE.secret)).set(OWN_CERTIFICATE, ownCredential(identity))
+    const trust = this.#trust.assemble(
+      snapshot.get(TYPE.secret),
+      identity,
+      this.#options.federation?.current(),
+    )
+    const secrets = new Map(trust).set(OWN_CERTIFICATE, ownCredential(identity))
     this.#cache.set(snapshot.set(TYPE.secret, secrets))
   }
 
@@ -371,19 +386,4 @@ function versionsOf(snapshot: Snapshot): Map<string, Map<string, string>> {
       new Map([...resources.values()].map(({ name, version }) => [name, version])),
     ]),
   )
-}
-
-function ownCredential({ credential }: Identity): XdsResource {
-  const text = (value: string) => ({ specifier: { case: 'inlineString' as const, value } })
-  const value = {
-    certificateChain: text(credential.certificatePem),
-    privateKey: text(credential.privateKeyPem),
-  }
-  const secret = encodeResource(
-    SecretSchema,
-    { name: OWN_CERTIFICATE, type: { case: 'tlsCertificate', value } },
-    OWN_CERTIFICATE,
-  )
-  // The hash of a file with a key in it is nothing to show around: the certificate alone tells versions apart.
-  return { ...secret, version: contentHash(credential.certificatePem) }
 }
