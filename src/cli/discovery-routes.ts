@@ -41,7 +41,7 @@ function explain(model: Model, query: URLSearchParams): AdminReply {
     }
   const target = servingTarget(model, host, port)
   const gateway =
-    target === undefined ? null : { addresses: target.gateway.addresses, spiffeIds: target.gateway.spiffeIds }
+    target === undefined ? null : { addresses: target.gateway.addresses, spiffeIds: target.spiffeIds }
   return {
     body: {
       cluster: model.self.id,

@@ -87,6 +87,8 @@ function handshake(
       ...clientTlsOptions(credential, bundles, { expectedIds }),
       socket: raw,
       servername: sni,
+      // As a sidecar offers it; without it nothing is passed through to a workload.
+      ALPNProtocols: ['istio'],
     })
     let timer = setTimeout(
       () => socket.destroy(new Error(`no handshake within ${HANDSHAKE_TIMEOUT_MS / 1000} s`)),
@@ -98,7 +100,7 @@ function handshake(
       socket.destroy()
     }
     const accepted = (): Hop => {
-      const detail = `${socket.getProtocol() ?? 'TLS'}, server name ${sni}, the gateway is ${expectedIds.join(' or ')}`
+      const detail = `${socket.getProtocol() ?? 'TLS'}, server name ${sni}, it is ${expectedIds.join(' or ')}`
       return { hop: 'tls', ok: true, detail, fix: '' }
     }
     let hop: Hop | undefined

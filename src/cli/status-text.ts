@@ -73,12 +73,13 @@ function services({ exposures = [], gateways = [] }: DiscoveryStatus): string[] 
   return [
     ...section(
       'exposed',
-      exposed.map(({ host, ports, rule, gateway, reason }) => [
+      exposed.map(({ host, ports, rule, gateway, mode, modeReason, reason }) => [
         host,
         ports.join(','),
         rule,
         waiting.has(gateway) ? `${gateway} (AwaitingAddress)` : gateway,
-        reason,
+        mode,
+        modeReason === 'the default' ? reason : `${reason}; ${modeReason}`,
       ]),
     ),
     ...section(

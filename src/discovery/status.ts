@@ -57,12 +57,14 @@ export function discoveryStatus(inputs: StatusInputs) {
       addresses,
       addressReason,
     })),
-    exposures: [...(model?.exposures.values() ?? [])].map(({ service, decision, gateway, rule }) => ({
+    exposures: [...(model?.exposures.values() ?? [])].map(({ service, decision, gateway, rule, mode }) => ({
       host: service.host,
       ports: service.ports.map(({ number }) => number),
       exposed: decision.allowed,
       gateway: gateway ?? '',
       rule,
+      mode: mode?.mode ?? '',
+      modeReason: mode?.reason ?? '',
       reason: decision.reason,
     })),
     imports: model?.imports ?? [],

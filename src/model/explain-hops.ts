@@ -54,7 +54,14 @@ export function exposedHop(model: Model, exposure: Exposure | undefined, host: s
     const detail = `${name} has no TCP port ${port}; it has ${ports.join(', ')}`
     return breaks('exposed', 'NoPort', detail, `the port that is called, or ${name} spec.ports`)
   }
-  return holds('exposed', `rule ${rule}: ${decision.reason}`)
+  return holds('exposed', `rule ${rule}: ${decision.reason}${served(exposure)}`)
+}
+
+/** How, where that is not the usual way. */
+function served({ mode }: Exposure): string {
+  if (mode === undefined || mode.reason === 'the default') return ''
+  const unverified = mode.mode === 'passthrough' ? ', caller: unverified' : ''
+  return `; ${mode.mode}${unverified}: ${mode.reason}`
 }
 
 /** May the caller's cluster come in: known, told apart by its trust domain, verifiable, and on a network that may call. */

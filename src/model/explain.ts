@@ -13,6 +13,7 @@ import {
 } from './explain-hops.ts'
 import { gatewayOf } from './export-of.ts'
 import { hostCandidates } from './host.ts'
+import { answeringIds } from './mode.ts'
 import { formatServerName } from './server-name.ts'
 import type { Exposure, ImportedService, Model, ModelGateway } from './types.ts'
 
@@ -22,6 +23,8 @@ export type { Hop } from './explain-hops.ts'
 export interface ServingTarget {
   readonly host: string
   readonly gateway: ModelGateway
+  /** Who answers there. */
+  readonly spiffeIds: readonly string[]
   readonly sni: string
 }
 
@@ -31,7 +34,8 @@ export function servingTarget(model: Model, host: string, port: number): Serving
   const gateway = exposure === undefined ? undefined : gatewayOf(model, exposure)
   if (exposure === undefined || gateway === undefined) return undefined
   const found = exposure.service.host
-  return { host: found, gateway, sni: formatServerName({ port, subset: '', host: found }) }
+  const spiffeIds = answeringIds(model.self, exposure, gateway)
+  return { host: found, gateway, spiffeIds, sni: formatServerName({ port, subset: '', host: found }) }
 }
 
 /** The serving cluster's half: exposed, reachable, the gateway's address, backends. Hops that cannot be judged are left out. */

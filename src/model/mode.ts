@@ -1,7 +1,9 @@
+import { workloadId } from '../identity/spiffe-id.ts'
 import { own } from '../lib/own.ts'
 import { MODE_ANNOTATION, SERVICE_MODES, type ServiceMode } from '../objects/types.ts'
 import { isMeshWorkload, MESH_LABEL } from './endpoints.ts'
-import type { ChosenMode, ModelService } from './types.ts'
+import { byText } from './labels.ts'
+import type { ChosenMode, ClusterInfo, Exposure, ModelGateway, ModelService } from './types.ts'
 
 /** What was asked for, and by which field. */
 interface Wish {
@@ -26,6 +28,20 @@ export function chooseMode(
   if (wish.mode === 'passthrough') return { mode: wish.mode, reason: `${wish.source}${leftOut(service)}` }
   const { mode, why } = judge(service, keptOut)
   return { mode, reason: `auto (${wish.source}): ${why}` }
+}
+
+/** SPIFFE ids that answer for a service at its gateway: the gateway's own, or those of the workloads that it passes through to. */
+export function answeringIds(
+  { trustDomain }: ClusterInfo,
+  { service, mode }: Exposure,
+  gateway: ModelGateway,
+): readonly string[] {
+  if (mode?.mode !== 'passthrough') return gateway.spiffeIds
+  const workloads = service.ports.flatMap(({ endpoints }) => endpoints.filter(isMeshWorkload))
+  const ids = workloads.map(({ serviceAccount }) =>
+    workloadId(trustDomain, service.namespace, serviceAccount),
+  )
+  return [...new Set(ids)].sort(byText)
 }
 
 function wishOf(service: ModelService): Wish | undefined {

@@ -21,6 +21,8 @@ export interface EdsEndpoint {
   readonly unready?: true
   /** TLS is spoken to it: transport socket match `tlsMode: istio`. */
   readonly mtls: boolean
+  /** The SPIFFE id of the workload, where it alone may answer. */
+  readonly workload?: string
   /** Set where that cluster's gateways have other ids than the host's other gateways: the match that pins these alone. */
   readonly cluster?: string
 }
@@ -110,8 +112,15 @@ export function loadAssignment(name: string, endpoints: readonly EdsEndpoint[]):
 }
 
 /** What an endpoint's transport socket is chosen by. */
-export function socketMatch({ cluster }: Pick<EdsEndpoint, 'cluster'>): Record<string, string> {
-  return { tlsMode: 'istio', ...(cluster === undefined ? {} : { cluster }) }
+export function socketMatch({
+  cluster,
+  workload,
+}: Pick<EdsEndpoint, 'cluster' | 'workload'>): Record<string, string> {
+  return {
+    tlsMode: 'istio',
+    ...(cluster === undefined ? {} : { cluster }),
+    ...(workload === undefined ? {} : { workload }),
+  }
 }
 
 function healthOf({ draining, unready }: EdsEndpoint): HealthStatus {

@@ -1,6 +1,7 @@
 import { isIP } from 'node:net'
 import { contentHash } from '../lib/canonical.ts'
 import { NOT_READY_LABEL } from '../model/imports.ts'
+import { answeringIds } from '../model/mode.ts'
 import type { ClusterInfo, Exposure, ModelGateway, ModelPort } from '../model/types.ts'
 import type { EntryConfig, EntryPort } from './service-entry.ts'
 
@@ -16,8 +17,8 @@ export const TLS_MODE_LABEL = 'security.istio.io/tlsMode'
 export const RULE_ANNOTATION = 'isthmus.io/exposed-by'
 
 /**
- * What a peer is told of each exposed service: its host and ports, and the addresses of the gateway that serves it. A service
- * whose gateway has no address yet is withheld.
+ * What a peer is told of each exposed service: its host and ports, the addresses of the gateway that serves it, and whose ids answer
+ * there: the gateway's, or the workloads' where it passes through. A service whose gateway has no address yet is withheld.
  */
 export function exportEntries(
   exposures: readonly Exposure[],
@@ -64,7 +65,7 @@ export function exportEntries(
         weight,
       })),
       exportTo: ['*'],
-      subjectAltNames: [...gateway.spiffeIds].sort(),
+      subjectAltNames: [...answeringIds(self, exposure, gateway)].sort(),
     }
   })
 }

@@ -197,7 +197,7 @@ t.test('a call that works: every hop holds, exit code 0', async (t) => {
   t.match(stdout, new RegExp(`✓  tcp +here +connected to 127.0.0.1 port ${port}`))
   t.match(
     stdout,
-    /✓ {2}tls +here +TLSv1.3, server name outbound_\.80_\._\.web\.shop\.svc\.cluster\.local, the gateway is spiffe:\/\/c1.local\/ns\/gw\/sa\/east/,
+    /✓ {2}tls +here +TLSv1.3, server name outbound_\.80_\._\.web\.shop\.svc\.cluster\.local, it is spiffe:\/\/c1.local\/ns\/gw\/sa\/east/,
   )
   t.match(stdout, /the call works/)
 })

@@ -65,7 +65,7 @@ t.test('what a discovery server says, as a table', async (t) => {
   )
   t.match(
     stdout,
-    /\nexposed:\n {2}web.shop.svc.cluster.local {2}80 {2}w\/s\[0\] {2}gw\/east \(AwaitingAddress\) {2}WorkspaceSetting\/acme\/eng\/w\/s spec/,
+    /\nexposed:\n {2}web.shop.svc.cluster.local {2}80 {2}w\/s\[0\] {2}gw\/east \(AwaitingAddress\) {2}terminate {2}WorkspaceSetting\/acme\/eng\/w\/s spec/,
   )
   t.match(
     stdout,

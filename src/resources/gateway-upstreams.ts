@@ -1,0 +1,136 @@
+// Where a gateway's connections go: one upstream for each exposed port, under the server name that leads to it.
+import { create } from '@bufbuild/protobuf'
+import { workloadId } from '../identity/spiffe-id.ts'
+import { aliasesOf } from '../model/aliases.ts'
+import { isMeshWorkload } from '../model/endpoints.ts'
+import { formatServerName } from '../model/server-name.ts'
+import type { Exposure, Model, ModelPort } from '../model/types.ts'
+import {
+  Cluster_DiscoveryType,
+  Cluster_LbPolicy,
+  type Cluster_TransportSocketMatch,
+  Cluster_TransportSocketMatchSchema,
+  ClusterSchema,
+  type Cluster as XdsCluster,
+} from '../xds/gen/envoy/config/cluster/v3/cluster_pb.js'
+import { ClusterLoadAssignmentSchema } from '../xds/gen/envoy/config/endpoint/v3/endpoint_pb.js'
+import { RawBufferSchema } from '../xds/gen/envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer_pb.js'
+import { UpstreamTlsContextSchema } from '../xds/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.js'
+import { TYPE } from '../xds/types.ts'
+import { OWN_METADATA } from './accept-aliases.ts'
+import { type EdsEndpoint, loadAssignment, localEndpoints, normalise, socketMatch } from './endpoints.ts'
+import { adsSource, NO_CIRCUIT_BREAKERS, seconds, tlsContext, transportSocket, uriSan } from './envoy.ts'
+import type { SnapshotBuilder } from './snapshot-builder.ts'
+
+/** One exposed port as the gateway serves it. Plain data. */
+export interface GatewayRoute {
+  /** The server name, and the upstream's name. */
+  readonly name: string
+  readonly aliases: readonly string[]
+  readonly passthrough: boolean
+  readonly endpoints: readonly EdsEndpoint[]
+}
+
+/** What a gateway (`namespace/name`) serves, in the order of the hosts. */
+export function gatewayRoutes(model: Model, gateway: string): GatewayRoute[] {
+  const served = [...model.exposures.values()].filter(
+    (exposure) => exposure.decision.allowed && exposure.gateway === gateway,
+  )
+  return served.flatMap((exposure) => exposure.service.ports.map((port) => routeOf(model, exposure, port)))
+}
+
+function routeOf(model: Model, { service, mode }: Exposure, port: ModelPort): GatewayRoute {
+  const passthrough = mode?.mode === 'passthrough'
+  // Nobody but a mesh workload is passed through to.
+  const candidates = passthrough ? port.endpoints.filter(isMeshWorkload) : port.endpoints
+  const byAddress = new Map(candidates.map((endpoint) => [`${endpoint.address} ${endpoint.port}`, endpoint]))
+  const endpoints = normalise(localEndpoints(candidates, model.self.locality)).map((endpoint) => {
+    const workload = byAddress.get(`${endpoint.address} ${endpoint.port}`)
+    if (workload === undefined || !isMeshWorkload(workload)) return endpoint
+    // In passthrough it is the caller who speaks TLS, and who checks the id.
+    const id = workloadId(model.self.trustDomain, service.namespace, workload.serviceAccount)
+    return { ...endpoint, mtls: true, ...(passthrough ? {} : { workload: id }) }
+  })
+  const name = formatServerName({ port: port.number, subset: '', host: service.host })
+  return { name, aliases: aliasesOf(service, port), passthrough, endpoints }
+}
+
+/** Cluster and ClusterLoadAssignment of each route. */
+export function addUpstreams(
+  builder: SnapshotBuilder,
+  routes: readonly GatewayRoute[],
+  credentialFile: string,
+): void {
+  for (const { name, aliases, passthrough, endpoints } of routes) {
+    const pins = passthrough ? [] : pinsOf(endpoints)
+    const shape = { aliases, pins, credentialFile: pins.length > 0 ? credentialFile : '' }
+    builder.message(TYPE.cluster, ClusterSchema, name, shape, () => upstream(name, shape))
+    builder.message(TYPE.endpoints, ClusterLoadAssignmentSchema, name, endpoints, () =>
+      loadAssignment(name, endpoints),
+    )
+  }
+}
+
+function pinsOf(endpoints: readonly EdsEndpoint[]): string[] {
+  return [...new Set(endpoints.flatMap(({ workload }) => workload ?? []))].sort()
+}
+
+interface UpstreamShape {
+  readonly aliases: readonly string[]
+  /** Ids of the workloads that are spoken to over mutual TLS. */
+  readonly pins: readonly string[]
+  readonly credentialFile: string
+}
+
+function upstream(name: string, { aliases, pins, credentialFile }: UpstreamShape): XdsCluster {
+  const mutual = (ids: readonly string[], match: Record<string, string>, matchName: string) =>
+    mutualTls(name, ids, match, matchName, credentialFile)
+  return create(ClusterSchema, {
+    name,
+    clusterDiscoveryType: { case: 'type', value: Cluster_DiscoveryType.EDS },
+    connectTimeout: seconds(5),
+    lbPolicy: Cluster_LbPolicy.LEAST_REQUEST,
+    edsClusterConfig: { serviceName: name, edsConfig: adsSource(5) },
+    circuitBreakers: NO_CIRCUIT_BREAKERS,
+    // Without it Envoy routes to endpoints that are all unhealthy.
+    commonLbConfig: { healthyPanicThreshold: { value: 0 } },
+    metadata: { filterMetadata: { [OWN_METADATA]: { aliases: [...aliases] } } },
+    // The first match counts: each workload by its own id; one whose id is not known here yet by any of the service's.
+    transportSocketMatches:
+      pins.length === 0
+        ? []
+        : [
+            ...pins.map((id) => mutual([id], socketMatch({ workload: id }), id)),
+            mutual(pins, socketMatch({}), 'tlsMode-istio'),
+            clearText(),
+          ],
+  })
+}
+
+function mutualTls(
+  sni: string,
+  ids: readonly string[],
+  match: Record<string, string>,
+  name: string,
+  credentialFile: string,
+): Cluster_TransportSocketMatch {
+  const sans = ids.map((id) => uriSan('exact', id))
+  const context = create(UpstreamTlsContextSchema, {
+    sni,
+    commonTlsContext: tlsContext(['istio'], sans, credentialFile),
+  })
+  return create(Cluster_TransportSocketMatchSchema, {
+    name,
+    match,
+    transportSocket: transportSocket('envoy.transport_sockets.tls', UpstreamTlsContextSchema, context),
+  })
+}
+
+function clearText(): Cluster_TransportSocketMatch {
+  const raw = create(RawBufferSchema)
+  return create(Cluster_TransportSocketMatchSchema, {
+    name: 'tlsMode-disabled',
+    match: {},
+    transportSocket: transportSocket('envoy.transport_sockets.raw_buffer', RawBufferSchema, raw),
+  })
+}
