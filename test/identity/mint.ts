@@ -127,6 +127,8 @@ export interface MintOptions {
   readonly keys: Keys
   /** Default: itself. */
   readonly issuer?: Minted
+  /** The DER of the issuer's name, in the place of one made of its `subject`. */
+  readonly issuerDer?: Uint8Array
   readonly extensions?: readonly Uint8Array[]
   readonly notBefore?: Date
   readonly notAfter?: Date
@@ -161,7 +163,7 @@ export function mint(options: MintOptions): Minted {
     ...((options.version ?? 3) === 3 ? [der(0xa0, integer(2))] : []),
     der(0x02, Uint8Array.of(0x10, serial >> 8, serial & 0xff)),
     algorithm.identifier,
-    issuer === undefined ? subjectName : name(issuer.subject),
+    options.issuerDer ?? (issuer === undefined ? subjectName : name(issuer.subject)),
     sequence(
       time(options.notBefore ?? new Date(now - 60_000)),
       time(options.notAfter ?? new Date(now + 3_600_000)),
