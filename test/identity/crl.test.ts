@@ -10,6 +10,7 @@ import type { RevocationMode } from '../../src/identity/revocation.ts'
 import { TrustBundle, TrustBundles } from '../../src/identity/trust-bundle.ts'
 import { SvidVerifier, verifySvid } from '../../src/identity/verify-svid.ts'
 import * as m from './mint.ts'
+import { type Asked, noBun, sameOnBun } from './on-bun.ts'
 
 const SEED = 20261124
 const TRUST_DOMAIN = 'c1.example'
@@ -40,6 +41,7 @@ function trusting(of: TrustBundle, ...minted: { readonly pem: string }[]): Trust
 }
 
 const both = bundle(root, issuing)
+const asked: Asked[] = []
 const verdict = (
   svid: m.Minted,
   bundles: TrustBundles,
@@ -47,7 +49,19 @@ const verdict = (
   at = now,
 ): string => {
   const result = verifySvid(svid.der, bundles, at, 'client', mode)
-  return result.ok ? 'ok' : result.error.code
+  const code = result.ok ? 'ok' : result.error.code
+  const of = bundles.get(TRUST_DOMAIN)
+  asked.push({
+    leaf: Buffer.from(svid.der).toString('base64'),
+    trustDomain: TRUST_DOMAIN,
+    bundle: of?.pem ?? '',
+    crl: (of?.crls ?? []).map(({ crl }) => crl.pem).join(''),
+    usage: 'client',
+    mode,
+    nowMs: at,
+    verdict: code,
+  })
+  return code
 }
 
 t.test('a revoked leaf is refused, its neighbour is not', async (t) => {
@@ -242,6 +256,8 @@ t.test('what OpenSSL writes is read', async (t) => {
   const pem = String(openssl('crl', '-in', 'crl.pem'))
   t.equal(verdict(leaf, trusting(both, { pem })), 'revoked')
 })
+
+t.test('Bun gives the same verdicts', { skip: noBun }, async (t) => sameOnBun(t, asked))
 
 t.test('no changed byte of a list goes unnoticed, and garbage never throws', async (t) => {
   const list = m.mintCrl({ issuer: issuing, revoked: [leaf, other], extensions: [CRL_NUMBER] }).der

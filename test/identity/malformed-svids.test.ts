@@ -4,6 +4,7 @@ import type { SvidRefusalCode } from '../../src/identity/leaf-rules.ts'
 import { TrustBundle, TrustBundles } from '../../src/identity/trust-bundle.ts'
 import { verifySvid } from '../../src/identity/verify-svid.ts'
 import * as m from './mint.ts'
+import { type Asked, noBun, sameOnBun } from './on-bun.ts'
 
 const TRUST_DOMAIN = 'c1.example'
 const ID = `spiffe://${TRUST_DOMAIN}/ns/bookinfo/sa/sleep`
@@ -16,9 +17,25 @@ function bundlesOf(...cas: m.Minted[]): TrustBundles {
   return new TrustBundles([parsed.value])
 }
 const bundles = bundlesOf(root)
-const verdictOf = (leaf: m.Minted, usage?: 'client' | 'server', trusted = bundles): string => {
-  const verdict = verifySvid(leaf.der, trusted, now, usage)
-  return verdict.ok ? 'ok' : verdict.error.code
+const asked: Asked[] = []
+const verdictOf = (
+  leaf: Pick<m.Minted, 'der'>,
+  usage: 'client' | 'server' = 'client',
+  trusted = bundles,
+): string => {
+  const result = verifySvid(leaf.der, trusted, now, usage)
+  const verdict = result.ok ? 'ok' : result.error.code
+  asked.push({
+    leaf: Buffer.from(leaf.der).toString('base64'),
+    trustDomain: TRUST_DOMAIN,
+    bundle: trusted.get(TRUST_DOMAIN)?.pem ?? '',
+    crl: '',
+    usage,
+    mode: 'soft-fail',
+    nowMs: now,
+    verdict,
+  })
+  return verdict
 }
 
 t.test('good leaves are good', async (t) => {
@@ -80,6 +97,12 @@ const rows: readonly [
   ['an RSA key of 1024 bits', 'weak_algorithm', {}, { keys: m.rsaKeys(1024) }],
   ['a key on secp256k1', 'weak_algorithm', {}, { keys: m.ecKeys('secp256k1') }],
   ['a key on P-192', 'weak_algorithm', {}, { keys: m.ecKeys('prime192v1') }],
+  ['an RSA key of 512 bits', 'weak_algorithm', {}, { keys: m.rsaKeys(512) }],
+  ['an RSA key of 4104 bits', 'weak_algorithm', {}, { keys: m.rsaNumber(4104) }],
+  ['an RSA key of 16,384 bits', 'weak_algorithm', {}, { keys: m.rsaNumber(16_384) }],
+  ['an RSA key with the exponent 1', 'weak_algorithm', {}, { keys: m.rsaNumber(2048, 1) }],
+  ['a DSA key', 'weak_algorithm', {}, { keys: m.dsaKeys() }],
+  ['an EC key in compressed form', 'weak_algorithm', {}, { keys: m.compressed(m.ecKeys()) }],
   ['signed with SHA-1', 'weak_algorithm', {}, { algorithm: m.SIGN.ecdsaSha1 }],
   ['another signature algorithm outside', 'malformed', {}, { outerAlgorithm: m.SIGN.ecdsaSha1.identifier }],
   ['version 1', 'malformed', {}, { version: 1 }],
@@ -245,7 +268,41 @@ t.test('name constraints of a CA bind its leaves', async (t) => {
   )
 })
 
+t.test('names are compared byte by byte, not by what they mean', async (t) => {
+  const printable = m.sequence(m.der(0x31, m.sequence(m.oid('2.5.4.3'), m.text(0x13, 'root'))))
+  const leaf = m.mintLeaf(root, ID, {}, { issuerDer: printable })
+  t.equal(verdictOf(leaf), 'untrusted', 'a PrintableString where the CA has a UTF8String')
+  t.equal(verdictOf(m.mintLeaf({ ...root, subject: 'ROOT' }, ID)), 'untrusted', 'capitals')
+})
+
+t.test('CAs twice, and in a circle', async (t) => {
+  const [a, b] = [m.ecKeys(), m.ecKeys()]
+  const ca = (subject: string, keys: m.Keys, issuer: m.Minted) =>
+    m.mint({ subject, keys, issuer, extensions: m.caExtensions() })
+  const first = ca('a', a, ca('b', b, root))
+  const second = ca('b', b, first)
+  const leaf = m.mintLeaf(first, ID)
+  t.equal(verdictOf(leaf, 'client', bundlesOf(root, root, first, second, first)), 'untrusted')
+  t.equal(verdictOf(leaf, 'client', bundlesOf(root, first, second, ca('b', b, root))), 'ok', 'with a way out')
+})
+
 t.test('SHA-1, MD5 and RSA-1024 are refused in CAs too', async (t) => {
+  const under = (options: Partial<m.MintOptions>) =>
+    m.mint({ subject: 'i', keys: m.ecKeys(), issuer: root, extensions: m.caExtensions(), ...options })
+  const rsaRoot = m.mintRoot('rsa root', { keys: m.rsaKeys(2048), algorithm: m.SIGN.rsaSha256 })
+  for (const [what, ca, top] of [
+    ['SHA-1', under({ algorithm: m.SIGN.ecdsaSha1 }), root],
+    ['MD5', under({ issuer: rsaRoot, algorithm: m.SIGN.rsaMd5 }), rsaRoot],
+    ['RSA-1024', under({ keys: m.rsaKeys(1024) }), root],
+    ['RSA-16384', under({ keys: m.rsaNumber(16_384) }), root],
+    ['P-192', under({ keys: m.ecKeys('prime192v1') }), root],
+    ['DSA', under({ keys: m.dsaKeys() }), root],
+    ['an RSASSA-PSS key', under({ keys: m.pssKeys() }), root],
+    ['a compressed point', under({ keys: m.compressed(m.ecKeys()) }), root],
+  ] as const) {
+    const parsed = TrustBundle.parse(TRUST_DOMAIN, top.pem + ca.pem, 'ca.crt')
+    t.match(parsed, { ok: false, error: { field: 'certificate 2' } }, `an intermediate with ${what}`)
+  }
   const weak = [
     m.mintRoot('r', { algorithm: m.SIGN.ecdsaSha1 }),
     m.mintRoot('r', { keys: m.rsaKeys(2048), algorithm: m.SIGN.rsaSha1 }),
@@ -270,3 +327,5 @@ t.test('SHA-1, MD5 and RSA-1024 are refused in CAs too', async (t) => {
     )
   }
 })
+
+t.test('Bun gives the same verdicts', { skip: noBun }, async (t) => sameOnBun(t, asked))

@@ -1,4 +1,11 @@
-import { constants, createPrivateKey, generateKeyPairSync, type KeyObject, sign } from 'node:crypto'
+import {
+  constants,
+  createPrivateKey,
+  generateKeyPairSync,
+  type KeyObject,
+  randomBytes,
+  sign,
+} from 'node:crypto'
 import { parseCertificate } from '../../src/identity/certificate.ts'
 
 // A certificate maker that makes whatever it is told, right or wrong, byte by byte: the opposite of src/identity/ca.ts, and
@@ -77,6 +84,34 @@ export function rsaKeys(modulusLength: number): Keys {
 export function ed25519Keys(): Keys {
   const { publicKey, privateKey } = generateKeyPairSync('ed25519')
   return { privateKey, spki: publicKey.export({ type: 'spki', format: 'der' }) }
+}
+
+export function dsaKeys(): Keys {
+  const { publicKey, privateKey } = generateKeyPairSync('dsa', { modulusLength: 2048, divisorLength: 256 })
+  return { privateKey, spki: publicKey.export({ type: 'spki', format: 'der' }) }
+}
+/** An RSA key that says that it is for RSASSA-PSS. */
+export function pssKeys(): Keys {
+  const { publicKey, privateKey } = generateKeyPairSync('rsa-pss', { modulusLength: 2048 })
+  return { privateKey, spki: publicKey.export({ type: 'spki', format: 'der' }) }
+}
+/** What reads like an RSA public key, made in no time; nobody has its private key. */
+export function rsaNumber(bitLength: number, exponent = 65_537): Keys {
+  const modulus = Buffer.concat([Buffer.of(0, 0xff), randomBytes(bitLength / 8 - 2), Buffer.of(1)])
+  const number = exponent < 128 ? integer(exponent) : der(0x02, Uint8Array.of(1, 0, 1))
+  const key = sequence(der(0x02, modulus), number)
+  return {
+    privateKey: ecKeys().privateKey,
+    spki: sequence(sequence(oid('1.2.840.113549.1.1.1'), NULL), bits(0, ...key)),
+  }
+}
+/** The same EC key with its point in compressed form (SEC 1 section 2.3.3). */
+export function compressed({ privateKey, spki }: Keys): Keys {
+  const point = spki.subarray(-65)
+  const y = point.at(-1) ?? 0
+  const short = bytes(2 + (y & 1), point.subarray(1, 33))
+  const algorithm = sequence(oid('1.2.840.10045.2.1'), oid('1.2.840.10045.3.1.7'))
+  return { privateKey, spki: sequence(algorithm, bits(0, ...short)) }
 }
 
 const NULL = Uint8Array.of(5, 0)
