@@ -26,7 +26,7 @@ import {
 } from './engine-status.ts'
 import { forbiddenAddress } from './forbidden-address.ts'
 import { ProbeGate } from './health/probe-gate.ts'
-import { type Downstream, Listener, type Session } from './listener.ts'
+import { type Downstream, Listener, type ListenerStatus, type Session } from './listener.ts'
 import { createResolve, type Resolve, shared } from './resolve.ts'
 import { SecretStore } from './secrets.ts'
 import type { TrafficStats } from './traffic-stats.ts'
@@ -182,7 +182,7 @@ export class Engine {
     const open = connections.filter(({ state }) => state.phase === 'open').length
     return {
       name: this.#name,
-      listeners: [...this.#listeners.values()].map((listener) => listener.status()).sort(byName),
+      listeners: this.listeners(),
       upstreams: [...this.#upstreams.values()].map((upstream) => upstream.status()).sort(byName),
       secrets: this.#secrets.list().map((secret) => secretStatus(secret, this.#context.clock.now())),
       connections: { open, opening: connections.length - open },
@@ -206,6 +206,10 @@ export class Engine {
   }
 
   /** How many listeners are in each phase. */
+  listeners(): ListenerStatus[] {
+    return [...this.#listeners.values()].map((listener) => listener.status()).sort(byName)
+  }
+
   listenerPhases(): Record<string, number> {
     return countPhases(this.#listeners.values())
   }

@@ -69,9 +69,10 @@ export interface XdsClientOptions {
   readonly service?: 'ads' | 'sds'
   /**
    * Takes a response. Every problem it returns refuses the resource that `object` names (or, if it names none, the whole
-   * response); the others are kept. It may call `subscribe`: that is told to the server before the answer.
+   * response); the others are kept. It may call `subscribe`: that is told to the server before the answer. A promise holds back the
+   * answer, and with it the server's next response of the type: what comes meanwhile waits, so that updates stay in order.
    */
-  onUpdate(typeUrl: string, update: XdsUpdate): readonly Problem[]
+  onUpdate(typeUrl: string, update: XdsUpdate): readonly Problem[] | Promise<readonly Problem[]>
   onState?(state: ClientState): void
   readonly logger?: Logger
   readonly clock?: Clock
@@ -108,6 +109,8 @@ export class XdsClient {
   readonly #backoff: Backoff
   #state: ClientState
   #attempt: Attempt | undefined
+  readonly #queue: (() => Promise<void> | undefined)[] = []
+  #working = false
   #cancelRetry: (() => void) | undefined
 
   constructor(options: XdsClientOptions) {
@@ -218,29 +221,67 @@ export class XdsClient {
     const type = this.#types.get(response.value.typeUrl)
     // Nobody asked for it; there is nothing to acknowledge.
     if (type === undefined) return
-    const update = type.update(response.value)
-    const problems = this.#judge(response.value, update)
+    this.#queue.push(() => this.#take(type, response.value, attempt))
+    this.#work()
+  }
+
+  /** Updates one after the other; what is done at once needs no turn of the event loop. */
+  #work(): void {
+    while (!this.#working) {
+      const next = this.#queue.shift()
+      if (next === undefined) return
+      const taken = next()
+      if (taken === undefined) continue
+      this.#working = true
+      void taken.finally(() => {
+        this.#working = false
+        this.#work()
+      })
+    }
+  }
+
+  #take(type: ClientType, response: XdsResponse, attempt: Attempt): Promise<void> | undefined {
+    // The server of a new stream sends again what the old one had no answer to.
+    if (this.#attempt !== attempt) return undefined
+    const update = type.update(response)
+    const answer = (problems: readonly Problem[]) => this.#answer(type, response, attempt, update, problems)
+    try {
+      const judged = this.#judge(response, update)
+      if (!(judged instanceof Promise)) {
+        answer(judged)
+        return undefined
+      }
+      return judged.then(answer, (error: Error) => answer(this.#failed(response.typeUrl, error)))
+    } catch (error) {
+      answer(this.#failed(response.typeUrl, error as Error))
+      return undefined
+    }
+  }
+
+  #answer(
+    type: ClientType,
+    response: XdsResponse,
+    attempt: Attempt,
+    update: Update,
+    problems: readonly Problem[],
+  ): void {
     type.accept(update, (name) => problems.some((one) => concerns(one, name, update)))
-    // The receiver may have stopped the client.
+    // The receiver may have stopped the client, or the stream may be lost.
     if (this.#attempt !== attempt) return
     const error = problems.length === 0 ? undefined : problems.map(formatProblem).join('; ')
     if (error !== undefined) this.#logger.warn({ typeUrl: type.typeUrl, error }, 'xds resources refused')
-    attempt.call.write(Buffer.from(encodeRequest(this.#variant, type.answer(response.value, error))))
+    attempt.call.write(Buffer.from(encodeRequest(this.#variant, type.answer(response, error))))
   }
 
-  #judge(response: XdsResponse, update: Update): readonly Problem[] {
+  #judge(response: XdsResponse, update: Update): readonly Problem[] | Promise<readonly Problem[]> {
     const { typeUrl, version: systemVersion, identifier } = response
-    try {
-      return this.#options.onUpdate(typeUrl, {
-        upserted: [...update.upserted],
-        removed: [...update.removed],
-        systemVersion,
-        identifier,
-      })
-    } catch (error) {
-      this.#logger.error({ err: error, typeUrl }, 'the receiver of xds resources failed')
-      return [problem('', '', `the receiver failed: ${(error as Error).message}`)]
-    }
+    const [upserted, removed] = [[...update.upserted], [...update.removed]]
+    return this.#options.onUpdate(typeUrl, { upserted, removed, systemVersion, identifier })
+  }
+
+  #failed(typeUrl: string, error: Error): readonly Problem[] {
+    this.#logger.error({ err: error, typeUrl }, 'the receiver of xds resources failed')
+    return [problem('', '', `the receiver failed: ${error.message}`)]
   }
 
   #retry(reason: string): void {

@@ -107,6 +107,54 @@ for (const mode of ['delta', 'sotw'] as const) {
   )
 }
 
+t.test(
+  'a receiver that takes its time holds back the answer, and gets updates one after the other',
+  async (t) => {
+    const { cache, server, target } = await listen(t)
+    const log: string[] = []
+    const events = new EventEmitter()
+    let finish: (problems: readonly Problem[]) => void = () => {}
+    const { client } = record(t, target, {
+      onUpdate: (typeUrl, { upserted }) => {
+        log.push(`${typeUrl.slice(typeUrl.lastIndexOf('.') + 1)} ${upserted.map(({ name }) => name)}`)
+        setImmediate(() => events.emit('change'))
+        return new Promise((resolve) => {
+          finish = resolve
+        })
+      },
+    })
+    const lines = async (count: number) => {
+      while (log.length < count) await once(events, 'change')
+    }
+    cache.set(
+      new Map([
+        [TYPE.cluster, byName(cluster('a'))],
+        [TYPE.endpoints, byName(endpoints('a'))],
+        [TYPE.listener, byName(listener('l'))],
+      ]),
+    )
+    for (const typeUrl of [TYPE.cluster, TYPE.listener]) client.subscribe(typeUrl, '*')
+    client.subscribe(TYPE.endpoints, ['a'])
+    client.start()
+    await lines(1)
+    const acked = (typeUrl: string) => server.clients()[0]?.types[typeUrl]?.ackedVersion ?? ''
+    t.same([acked(TYPE.cluster), log], ['', ['Cluster a']])
+    t.equal(client.initialVersions.get(TYPE.cluster)?.size, 0, 'not claimed before it is taken')
+    finish([])
+    await lines(2)
+    t.equal(client.initialVersions.get(TYPE.cluster)?.size, 1)
+    finish([problem('a', 'port', 'is silly')])
+    await lines(3)
+    t.not(acked(TYPE.cluster), '', 'a listener waits for the answer to its clusters')
+    t.match(server.clients()[0]?.types[TYPE.endpoints], { lastError: 'a: port: is silly' })
+    t.same(log, ['Cluster a', 'ClusterLoadAssignment a', 'Listener l'])
+    // The server goes while the last is not taken yet: it comes again.
+    await server.close(0)
+    finish([])
+    client.stop()
+  },
+)
+
 t.test('after a reconnect only the differences come', async (t) => {
   const { cache, server, target } = await listen(t)
   cache.set(

@@ -105,6 +105,8 @@ export class Supervisor {
       // The socket is ours alone (0600, in our folder): whoever opens it is the worker.
       authorize: () => ok(this.#cache),
       ready: () => this.#published,
+      // A worker decodes a response in one go and takes its time to put it in force: traffic has the precedence there.
+      limits: { maxResponseBytes: 128 * 1024, ackTimeoutMs: 60_000 },
       logger,
       clock,
     })

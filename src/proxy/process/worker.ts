@@ -3,9 +3,10 @@ import { Backoff } from '../../lib/backoff.ts'
 import { type Clock, systemClock } from '../../lib/clock.ts'
 import type { Logger } from '../../lib/log.ts'
 import type { Problem } from '../../lib/result.ts'
+import { inSlices } from '../../lib/slices.ts'
 import { decodeNameTable } from '../../resources/name-table.ts'
 import { type ClientState, XdsClient, type XdsUpdate } from '../../xds/client.ts'
-import { TYPE } from '../../xds/types.ts'
+import { TYPE, type XdsResource } from '../../xds/types.ts'
 import type { AccessLogEntry } from '../access-log.ts'
 import { type DrainReport, Engine, type EngineStatus } from '../engine.ts'
 import { NameTable } from '../names/name-table.ts'
@@ -118,6 +119,7 @@ export class Worker {
       clock,
       handlers: {
         status: async () => this.status(),
+        pending: async () => this.#pending(),
         stats: async () => this.#stats.read(this.#draining !== undefined),
         drain: (params) => {
           const { deadlineMs, delayMs } = params as { deadlineMs: number; delayMs?: number }
@@ -185,7 +187,7 @@ export class Worker {
       this.#clock.after(READY_CHECK_MS, () => this.#sayWhenReady())
       return
     }
-    const listeners = this.#engine.status().listeners.map(({ name, address }) => ({ name, address }))
+    const listeners = this.#engine.listeners().map(({ name, address }) => ({ name, address }))
     const { slot, generation, runtime, version } = this.#identity
     const addresses = this.#nameServers?.addresses()
     this.#logger.info({ ...addresses, listeners, slot, generation, runtime, version }, 'ready')
@@ -204,23 +206,28 @@ export class Worker {
     return [
       ...types.map((typeUrl) => `worker: ${typeUrl.slice(typeUrl.lastIndexOf('.') + 1)}`),
       ...this.#engine
-        .status()
-        .listeners.filter(({ phase }) => phase !== 'listening')
+        .listeners()
+        .filter(({ phase }) => phase !== 'listening')
         .map(({ name, phase, detail }) => `listener ${name}: ${detail || phase}`),
       ...(this.#nameServers?.pending() ?? []),
     ]
   }
 
-  #onUpdate(typeUrl: string, { upserted, removed }: XdsUpdate): readonly Problem[] {
-    this.#applied.add(typeUrl)
+  async #onUpdate(typeUrl: string, { upserted, removed }: XdsUpdate): Promise<readonly Problem[]> {
     if (typeUrl === TYPE.nameTable) {
       const table = upserted.at(-1)
       if (table !== undefined) this.#names.set(decodeNameTable(table.body))
       else if (removed.length > 0) this.#names.set(new Map())
+      this.#applied.add(typeUrl)
       return []
     }
-    const problems = this.#engine.update(typeUrl, upserted, removed)
-    this.#references.update(typeUrl, upserted, removed)
+    const problems: Problem[] = []
+    // Traffic goes on meanwhile: however large an update is, a connection waits for a slice of it at most.
+    await inSlices(portions(typeUrl, upserted, removed), ([some, gone]) => {
+      problems.push(...this.#engine.update(typeUrl, some, gone))
+      this.#references.update(typeUrl, some, gone)
+    })
+    this.#applied.add(typeUrl)
     this.#subscribe()
     return problems
   }
@@ -251,6 +258,17 @@ export class Worker {
     this.#tell({ notice: 'drained', report })
     return report
   }
+}
+
+type Portion = readonly [upserted: readonly XdsResource[], removed: readonly string[]]
+
+/** One resource at a time. Secrets together, because each change of one is a new TLS context for all that use it. */
+function portions(typeUrl: string, upserted: readonly XdsResource[], removed: readonly string[]): Portion[] {
+  if (typeUrl === TYPE.secret) return [[upserted, removed]]
+  const added = upserted.map((one): Portion => [[one], []])
+  const gone = removed.map((one): Portion => [[], [one]])
+  // A listener that goes may leave its address to one that comes; anything else is replaced before it goes.
+  return typeUrl === TYPE.listener ? [...gone, ...added] : [...added, ...gone]
 }
 
 /** How often a worker that is not ready yet looks whether it is. */

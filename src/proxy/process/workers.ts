@@ -54,10 +54,13 @@ export class Workers {
    * whichever of them fails.
    */
   async pending(): Promise<string[]> {
-    const workers = await this.statuses()
-    if (workers.length === 0) return ['worker: none is connected']
-    if (workers.some(({ pending }) => pending.length === 0)) return []
-    return [...new Set(workers.flatMap(({ pending }) => pending))]
+    // Asked often, so not for the whole status: that of ten thousand services is megabytes for the worker to write.
+    const answers = await this.#ask('pending', null, ANSWER_MS)
+    if (answers.length === 0) return ['worker: none is connected']
+    const pending = answers.map(({ answer }) =>
+      answer.ok ? (answer.value as readonly string[]) : [`worker: ${answer.error}`],
+    )
+    return pending.some((one) => one.length === 0) ? [] : [...new Set(pending.flat())]
   }
 
   /** Resolves with the sum of the reports once all have drained. The error is one sentence. */
