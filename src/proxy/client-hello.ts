@@ -75,7 +75,7 @@ class Malformed extends Error {
 export function parseClientHello(bytes: Buffer, limits: HelloLimits = HELLO_LIMITS): HelloResult {
   try {
     const message = handshakeMessage(bytes, limits)
-    return message === undefined ? INCOMPLETE : { kind: 'hello', hello: readHello(new Cursor(message)) }
+    return message === undefined ? INCOMPLETE : { kind: 'hello', hello: readHello(message) }
   } catch (error) {
     if (error instanceof Malformed) return { kind: 'error', alert: error.alert, reason: error.message }
     throw error
@@ -83,7 +83,7 @@ export function parseClientHello(bytes: Buffer, limits: HelloLimits = HELLO_LIMI
 }
 
 /** The body of the ClientHello, put together from its records; undefined while bytes are missing. */
-function handshakeMessage(bytes: Buffer, limits: HelloLimits): Buffer | undefined {
+function handshakeMessage(bytes: Buffer, limits: HelloLimits): Cursor | undefined {
   const fragments: Buffer[] = []
   let have = 0
   let records = 0
@@ -94,13 +94,23 @@ function handshakeMessage(bytes: Buffer, limits: HelloLimits): Buffer | undefine
     records += 1
     if (records > limits.records)
       throw new Malformed(ALERT.decodeError, `more than ${limits.records} records for one ClientHello`)
-    const fragment = bytes.subarray(at + RECORD_HEADER, at + RECORD_HEADER + size)
-    fragments.push(fragment)
-    have += fragment.length
-    at += RECORD_HEADER + size
-    length ??= messageLength(fragments, have, limits)
+    const from = at + RECORD_HEADER
+    const to = Math.min(bytes.length, from + size)
+    if (records === 1) {
+      // The usual case: one record holds it all, and nothing is copied.
+      length = messageLength(bytes, from, to, limits)
+      if (length !== undefined && to - from >= 4 + length)
+        return new Cursor(bytes, from + 4, from + 4 + length)
+    }
+    fragments.push(bytes.subarray(from, to))
+    have += to - from
+    at = from + size
+    if (length === undefined) {
+      const joined = Buffer.concat(fragments, have)
+      length = messageLength(joined, 0, have, limits)
+    }
     if (length !== undefined && have >= 4 + length)
-      return Buffer.concat(fragments, have).subarray(4, 4 + length)
+      return new Cursor(Buffer.concat(fragments, have), 4, 4 + length)
   }
   return undefined
 }
@@ -139,18 +149,18 @@ function wrongRecord(bytes: Buffer, at: number, type: number): Malformed {
   return new Malformed(at === 0 ? undefined : ALERT.unexpectedMessage, 'no TLS')
 }
 
-/** The length that the handshake header claims; undefined while it is not whole. */
-function messageLength(fragments: readonly Buffer[], have: number, limits: HelloLimits): number | undefined {
-  const first = fragments[0]
-  if (first?.[0] !== undefined && first[0] !== CLIENT_HELLO) {
+/** The length that the handshake header between `from` and `to` claims; undefined while it is not whole. */
+function messageLength(bytes: Buffer, from: number, to: number, limits: HelloLimits): number | undefined {
+  if (to === from) return undefined
+  const type = bytes.readUInt8(from)
+  if (type !== CLIENT_HELLO) {
     throw new Malformed(
       ALERT.unexpectedMessage,
-      `a handshake message of type ${first[0]} where a ClientHello was expected`,
+      `a handshake message of type ${type} where a ClientHello was expected`,
     )
   }
-  if (have < 4) return undefined
-  const header = fragments.length === 1 && first !== undefined ? first : Buffer.concat(fragments, have)
-  const length = header.readUIntBE(1, 3)
+  if (to - from < 4) return undefined
+  const length = bytes.readUIntBE(from + 1, 3)
   if (length > limits.messageBytes) {
     const alert = length >= 1 << 17 ? ALERT.illegalParameter : ALERT.decodeError
     throw new Malformed(alert, `a ClientHello of ${length} bytes; at most ${limits.messageBytes} are taken`)
@@ -161,7 +171,7 @@ function messageLength(fragments: readonly Buffer[], have: number, limits: Hello
 /** RFC 8446 section 4.1.2. */
 function readHello(body: Cursor): ClientHello {
   const legacyVersion = body.u16('version')
-  body.take(32, 'random')
+  body.skip(32, 'random')
   if (body.vector8('session id').length > 32)
     throw new Malformed(ALERT.decodeError, 'a session id of more than 32 bytes')
   const ciphers = body.vector16('cipher suites').length
@@ -169,8 +179,8 @@ function readHello(body: Cursor): ClientHello {
     throw new Malformed(ALERT.decodeError, 'cipher suites of a length that cannot be')
   if (body.vector8('compression methods').length === 0)
     throw new Malformed(ALERT.decodeError, 'no compression method')
-  const extensions = body.atEnd ? new Map<number, Cursor>() : readExtensions(body)
-  const versions = readVersions(extensions.get(EXTENSION.supportedVersions)) ?? [legacyVersion]
+  const extensions: Extensions = body.atEnd ? {} : readExtensions(body)
+  const versions = readVersions(extensions.supportedVersions) ?? [legacyVersion]
   if (
     !versions.some((version) => version === TLS12 || version === TLS13) &&
     !(versions[0] === legacyVersion && legacyVersion >= TLS12)
@@ -178,26 +188,46 @@ function readHello(body: Cursor): ClientHello {
     throw new Malformed(ALERT.protocolVersion, 'offers neither TLS 1.2 nor 1.3')
   }
   // Structure before names: a broken hello is a broken hello, whatever it asks for.
-  const alpn = readAlpn(extensions.get(EXTENSION.alpn))
-  return { sni: readServerName(extensions.get(EXTENSION.serverName)), alpn, versions }
+  const alpn = readAlpn(extensions.alpn)
+  return { sni: readServerName(extensions.serverName), alpn, versions }
 }
 
-function readExtensions(body: Cursor): Map<number, Cursor> {
-  const block = new Cursor(body.vector16('extensions'))
+/** Those that we look into. */
+type Extensions = Partial<Record<keyof typeof EXTENSION, Cursor>>
+
+/** By extension type, in which hello it was seen last: finds one that comes twice without a set for each hello. */
+const seenIn = new Uint32Array(1 << 16)
+let helloNumber = 0
+
+function readExtensions(body: Cursor): Extensions {
+  const block = body.vector16('extensions')
   if (!body.atEnd) throw new Malformed(ALERT.decodeError, 'bytes after the extensions')
-  const found = new Map<number, Cursor>()
+  helloNumber = (helloNumber + 1) >>> 0
+  // Once in four thousand million: nothing that was seen then counts now.
+  if (helloNumber === 0) {
+    seenIn.fill(0)
+    helloNumber = 1
+  }
+  const found: Extensions = {}
   while (!block.atEnd) {
     const type = block.u16('extension type')
-    const data = new Cursor(block.vector16('extension'))
-    if (found.has(type)) throw new Malformed(ALERT.illegalParameter, `extension ${type} twice`)
-    found.set(type, data)
+    const length = block.u16('extension')
+    if (seenIn[type] === helloNumber) {
+      block.skip(length, 'extension')
+      throw new Malformed(ALERT.illegalParameter, `extension ${type} twice`)
+    }
+    seenIn[type] = helloNumber
+    if (type === EXTENSION.serverName) found.serverName = block.window(length, 'extension')
+    else if (type === EXTENSION.alpn) found.alpn = block.window(length, 'extension')
+    else if (type === EXTENSION.supportedVersions) found.supportedVersions = block.window(length, 'extension')
+    else block.skip(length, 'extension')
   }
   return found
 }
 
 function readVersions(data: Cursor | undefined): number[] | undefined {
   if (data === undefined) return undefined
-  const list = new Cursor(data.vector8('supported versions'))
+  const list = data.vector8('supported versions')
   if (!data.atEnd || list.atEnd)
     throw new Malformed(ALERT.decodeError, 'supported_versions of a length that cannot be')
   const versions: number[] = []
@@ -207,14 +237,14 @@ function readVersions(data: Cursor | undefined): number[] | undefined {
 
 function readAlpn(data: Cursor | undefined): string[] {
   if (data === undefined) return []
-  const list = new Cursor(data.vector16('protocol names'))
+  const list = data.vector16('protocol names')
   if (!data.atEnd || list.atEnd)
     throw new Malformed(ALERT.decodeError, 'an ALPN list of a length that cannot be')
   const names: string[] = []
   while (!list.atEnd) {
     const name = list.vector8('protocol name')
     if (name.length === 0) throw new Malformed(ALERT.decodeError, 'an empty protocol name')
-    names.push(name.toString('latin1'))
+    names.push(name.latin1())
   }
   return names
 }
@@ -222,7 +252,7 @@ function readAlpn(data: Cursor | undefined): string[] {
 /** RFC 6066 section 3: a list that may, in practice, hold one host_name and nothing else (OpenSSL reads it so too). */
 function readServerName(data: Cursor | undefined): string | undefined {
   if (data === undefined) return undefined
-  const list = new Cursor(data.vector16('server names'))
+  const list = data.vector16('server names')
   if (!data.atEnd || list.atEnd)
     throw new Malformed(ALERT.decodeError, 'a server name list of a length that cannot be')
   if (list.u8('name type') !== HOST_NAME)
@@ -232,56 +262,81 @@ function readServerName(data: Cursor | undefined): string | undefined {
   const error = serverNameError(name)
   if (error !== undefined) throw new Malformed(ALERT.unrecognizedName, error)
   // Only A-Z can change, since everything is ASCII here.
-  return name.toString('latin1').toLowerCase()
+  return name.latin1().toLowerCase()
 }
 
 /** What is wrong with the bytes of a name; whether anything answers to it is not asked here. */
-function serverNameError(name: Buffer): string | undefined {
+function serverNameError(name: Cursor): string | undefined {
   if (name.length === 0) return 'an empty server name'
   if (name.length > 255) return `a server name of ${name.length} bytes`
-  for (const byte of name) {
+  for (let at = 0; at < name.length; at += 1) {
+    const byte = name.byteAt(at)
     if (byte <= 0x20 || byte >= 0x7f)
       return `a server name with the byte 0x${byte.toString(16).padStart(2, '0')}`
   }
-  if (name.at(-1) === 0x2e) return 'a server name with a trailing dot'
-  if (isIP(name.toString('latin1')) !== 0) return 'an IP address as server name'
+  if (name.byteAt(name.length - 1) === 0x2e) return 'a server name with a trailing dot'
+  if (isIP(name.latin1()) !== 0) return 'an IP address as server name'
   return undefined
 }
 
-/** Reads forward; whatever is too short is a decode_error that says what was being read. */
+/**
+ * Reads forward between two places of a buffer, which it does not copy; whatever is too short is a decode_error that says what was
+ * being read.
+ */
 class Cursor {
   readonly #bytes: Buffer
-  #at = 0
+  readonly #end: number
+  #at: number
 
-  constructor(bytes: Buffer) {
+  constructor(bytes: Buffer, from: number, end: number) {
     this.#bytes = bytes
+    this.#at = from
+    this.#end = end
+  }
+
+  /** Bytes left. */
+  get length(): number {
+    return this.#end - this.#at
   }
 
   get atEnd(): boolean {
-    return this.#at === this.#bytes.length
+    return this.#at === this.#end
   }
 
-  take(length: number, what: string): Buffer {
-    const end = this.#at + length
-    if (end > this.#bytes.length) throw new Malformed(ALERT.decodeError, `ends within its ${what}`)
-    const taken = this.#bytes.subarray(this.#at, end)
-    this.#at = end
-    return taken
+  byteAt(offset: number): number {
+    return this.#bytes[this.#at + offset] ?? 0
+  }
+
+  latin1(): string {
+    return this.#bytes.toString('latin1', this.#at, this.#end)
+  }
+
+  skip(length: number, what: string): void {
+    if (length > this.#end - this.#at) throw new Malformed(ALERT.decodeError, `ends within its ${what}`)
+    this.#at += length
+  }
+
+  window(length: number, what: string): Cursor {
+    const from = this.#at
+    this.skip(length, what)
+    return new Cursor(this.#bytes, from, from + length)
   }
 
   u8(what: string): number {
-    return this.take(1, what).readUInt8(0)
+    this.skip(1, what)
+    return this.#bytes[this.#at - 1] ?? 0
   }
 
   u16(what: string): number {
-    return this.take(2, what).readUInt16BE(0)
+    this.skip(2, what)
+    return ((this.#bytes[this.#at - 2] ?? 0) << 8) | (this.#bytes[this.#at - 1] ?? 0)
   }
 
-  vector8(what: string): Buffer {
-    return this.take(this.u8(what), what)
+  vector8(what: string): Cursor {
+    return this.window(this.u8(what), what)
   }
 
-  vector16(what: string): Buffer {
-    return this.take(this.u16(what), what)
+  vector16(what: string): Cursor {
+    return this.window(this.u16(what), what)
   }
 }

@@ -1,12 +1,14 @@
 import { HELLO_LIMITS, type HelloLimits, type HelloResult, parseClientHello } from './client-hello.ts'
 
+const NOTHING = Buffer.alloc(0)
+
 /**
  * What a client has sent until its ClientHello is whole. Grows by doubling, so that a hello in one-byte segments costs no more
  * copies than one in a single segment, and never holds much more than the largest hello we take.
  */
 export class HelloBuffer {
   readonly #limits: HelloLimits
-  #bytes: Buffer = Buffer.alloc(0)
+  #bytes: Buffer = NOTHING
   #length = 0
 
   constructor(limits: HelloLimits = HELLO_LIMITS) {
@@ -15,7 +17,7 @@ export class HelloBuffer {
 
   /** Everything received so far; give it back to the socket before TLS takes over. */
   get received(): Buffer {
-    return this.#bytes.subarray(0, this.#length)
+    return this.#length === this.#bytes.length ? this.#bytes : this.#bytes.subarray(0, this.#length)
   }
 
   push(segment: Buffer): HelloResult {
