@@ -157,6 +157,9 @@ export class Connection {
     })
     raw.on('close', () => {
       const { phase } = this.#state
+      // On Bun the socket below is closed with the client's FIN, while the TLS stream goes on: it is watched too.
+      const stream = this.downstream?.stream
+      if (stream !== undefined && stream !== raw && !stream.destroyed) return
       // TLS says why it closed a socket only after it has closed it.
       if (phase === 'handshake') setImmediate(() => this.#left(phase))
       else if (phase !== 'open') this.#left(phase)

@@ -9,7 +9,8 @@ const LINGER_MS = 1_000
  * reset, which may overtake the last words.
  */
 export function lingeringClose({ stream, raw }: PumpEnd, clock: Clock, lastWords?: Buffer): void {
-  if (raw.destroyed) return
+  // On Bun the socket below is destroyed with its peer's FIN, and only the stream tells.
+  if (raw.destroyed && stream.destroyed) return
   const destroy = () => {
     cancel()
     stream.destroy()

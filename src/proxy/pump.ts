@@ -135,11 +135,12 @@ export class Pump {
 
 /** Resets the TCP connection, so that its peer does not take a broken stream for a whole one. */
 export function reset(end: PumpEnd): void {
-  if (end.raw.destroyed) return
   // While a shutdown is on its way libuv refuses to reset (EINVAL), and Node then drops its reference to a handle that is
   // still open: a descriptor lost for good. Everything is with the kernel by then, so an ordinary close loses nothing.
   if (isShuttingDown(end.stream)) end.raw.destroy()
-  else end.raw.resetAndDestroy()
+  else if (!end.raw.destroyed) end.raw.resetAndDestroy()
+  // Bun closes the socket below with its peer's FIN, while the TLS stream can still be written to, and reset.
+  else if (!end.stream.destroyed && 'bun' in process.versions) end.stream.resetAndDestroy()
   if (end.stream !== end.raw) end.stream.destroy()
 }
 

@@ -82,8 +82,8 @@ export class TlsEdge {
     })
     server.on('tlsClientError', (error: NodeJS.ErrnoException, stream) => {
       const raw = rawOf(stream)
-      if (raw === undefined) stream.destroy()
-      else this.#events.onFailure(raw, endingOf(error, stream.authorizationError))
+      if (raw === undefined || raw.destroyed) stream.destroy()
+      if (raw !== undefined) this.#events.onFailure(raw, endingOf(error, stream.authorizationError))
     })
     return server
   }
