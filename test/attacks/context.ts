@@ -96,7 +96,7 @@ export class AttackContext {
   async call(options: ConnectionOptions = {}, wire: WireOptions = {}, listener?: string): Promise<Seen> {
     const client = this.tls(options, wire, listener)
     client.tls.write('ping')
-    await client.wire.until(() => client.data.length > BANNER.length || client.wire.tcpEnd !== 'open')
+    await client.wire.until(() => client.received > BANNER.length || client.wire.tcpEnd !== 'open')
     if (client.wire.tcpEnd !== 'open') await client.ended()
     return client.seen()
   }

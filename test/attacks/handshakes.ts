@@ -22,7 +22,7 @@ const bytes = (...values: number[]) => Buffer.from(values)
 /** A good client in TLS 1.3 that has heard the backend's banner, and whose TLS library says nothing more. */
 async function settled(context: AttackContext, options: object = {}): Promise<WireTls> {
   const client = context.tls({ minVersion: 'TLSv1.3', ...options })
-  await client.wire.until(() => client.data.length >= BANNER.length || client.wire.tcpEnd !== 'open')
+  await client.wire.until(() => client.received >= BANNER.length || client.wire.tcpEnd !== 'open')
   return client
 }
 
@@ -170,13 +170,13 @@ async function resumed(
   const sessions: Buffer[] = []
   giver.tls.on('session', (session) => sessions.push(session))
   giver.tls.write('ping')
-  await giver.wire.until(() => giver.data.length > BANNER.length || giver.wire.tcpEnd !== 'open')
+  await giver.wire.until(() => giver.received > BANNER.length || giver.wire.tcpEnd !== 'open')
   const session = sessions.at(-1) ?? giver.tls.getSession()
   const client = context.tls({ ...second, ...(session === undefined ? {} : { session }) })
   if (!(await client.secured())) return 'refused'
   if (client.tls.isSessionReused()) return 'resumed'
-  await client.wire.until(() => client.data.length > 0 || client.wire.tcpEnd !== 'open')
-  return client.data.length > 0 ? 'a full handshake' : 'refused'
+  await client.wire.until(() => client.received > 0 || client.wire.tcpEnd !== 'open')
+  return client.received > 0 ? 'a full handshake' : 'refused'
 }
 
 const versions = ['TLSv1.3', 'TLSv1.2'] as const

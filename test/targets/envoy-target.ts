@@ -10,6 +10,7 @@ import { AnySchema, StructSchema } from '@bufbuild/protobuf/wkt'
 import { silentLogger } from '../../src/lib/log.ts'
 import { ok } from '../../src/lib/result.ts'
 import { AccessLogSchema } from '../../src/xds/gen/envoy/config/accesslog/v3/accesslog_pb.js'
+import { MetadataSchema } from '../../src/xds/gen/envoy/config/core/v3/base_pb.js'
 import { ListenerSchema } from '../../src/xds/gen/envoy/config/listener/v3/listener_pb.js'
 import { rawResource } from '../../src/xds/resource.ts'
 import { XdsServer } from '../../src/xds/server.ts'
@@ -142,17 +143,18 @@ export class EnvoyTarget implements Target {
   }
 
   async #runs({ listeners, clusters, secrets }: Resources): Promise<boolean> {
-    const { configs = [] } = (await this.#get('/config_dump')) as ConfigDump
+    const { configs = [] } = (await this.get('/config_dump')) as ConfigDump
     const entries = configs.flatMap((config) => [
       ...(config.dynamic_listeners ?? []),
       ...(config.dynamic_active_clusters ?? []),
       ...(config.dynamic_active_secrets ?? []),
     ])
-    const running = new Set(entries.map((entry) => entry.active_state?.version_info ?? entry.version_info))
-    const wanted = [...listeners.map(logged), ...clusters, ...secrets]
     if (entries.some((entry) => entry.warming_state !== undefined)) return false
-    if (!wanted.every(({ version }) => running.has(version))) return false
-    const { listener_statuses: statuses = [] } = (await this.#get(
+    const running = new Set(
+      entries.map((entry) => entry.version_info ?? versionOf(entry.active_state?.listener)),
+    )
+    if (![...listeners, ...clusters, ...secrets].every(({ version }) => running.has(version))) return false
+    const { listener_statuses: statuses = [] } = (await this.get(
       '/listeners?format=json',
     )) as ListenerStatuses
     if (statuses.length !== listeners.length) return false
@@ -162,7 +164,8 @@ export class EnvoyTarget implements Target {
     return true
   }
 
-  async #get(path: string): Promise<unknown> {
+  /** Of its admin port. */
+  async get(path: string): Promise<unknown> {
     const response = await fetch(`http://${this.#admin}${path}`)
     return response.json()
   }
@@ -197,10 +200,21 @@ interface ConfigDump {
   readonly configs?: readonly {
     readonly [list in 'dynamic_listeners' | 'dynamic_active_clusters' | 'dynamic_active_secrets']?: readonly {
       readonly version_info?: string
-      readonly active_state?: { readonly version_info?: string }
+      readonly active_state?: { readonly listener?: DumpedListener }
       readonly warming_state?: object
     }[]
   }[]
+}
+
+interface DumpedListener {
+  readonly filter_chains?: readonly {
+    readonly metadata?: { readonly filter_metadata?: { readonly target?: { readonly version?: string } } }
+  }[]
+}
+
+/** The version that was written into the first filter chain: `version_info` stays that of the first form when chains are changed in place. */
+function versionOf(listener: DumpedListener | undefined): string | undefined {
+  return listener?.filter_chains?.[0]?.metadata?.filter_metadata?.target?.version
 }
 
 interface ListenerStatuses {
@@ -220,7 +234,10 @@ function field(no: number, bytes: Uint8Array): Uint8Array {
   return new BinaryWriter().tag(no, WireType.LengthDelimited).bytes(bytes).finish()
 }
 
-/** The same listener with the listener's own access log, which has a line for every connection, refused ones too. */
+/**
+ * The same listener with the listener's own access log, which has a line for every connection, refused ones too, and its version
+ * where the admin port shows it.
+ */
 function logged(resource: XdsResource): XdsResource {
   const listener = fromBinary(ListenerSchema, resource.body)
   listener.accessLog = [
@@ -229,6 +246,9 @@ function logged(resource: XdsResource): XdsResource {
       configType: { case: 'typedConfig', value: STDOUT_ACCESS_LOG },
     }),
   ]
+  const [first] = listener.filterChains
+  if (first !== undefined)
+    first.metadata = create(MetadataSchema, { filterMetadata: { target: { version: resource.version } } })
   return rawResource(resource.name, resource.anyTypeUrl, toBinary(ListenerSchema, listener))
 }
 

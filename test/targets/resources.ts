@@ -37,7 +37,8 @@ export interface ChainSpec {
   readonly peerPrefixes?: readonly string[]
 }
 
-const ADS = { configSourceSpecifier: { case: 'ads' as const, value: {} }, resourceApiVersion: 2 }
+// Exactly as in the clusters: Envoy keys its SDS subscriptions by this, and a second one for the same name is never answered.
+const ADS = { configSourceSpecifier: { case: 'ads' as const, value: {} } }
 const sds = (name: string) => ({ name, sdsConfig: ADS })
 const duration = (s: number) => ({ seconds: BigInt(Math.floor(s)), nanos: Math.round((s % 1) * 1e9) })
 

@@ -44,6 +44,7 @@ export class Wire extends Duplex {
   readonly #segments: Segments | undefined
   readonly #keepOpen: boolean
   #flight = 0
+  #port = 0
 
   /** `keepOpen`: a TLS client's close_notify is not followed by a FIN. */
   constructor(port: number, options: WireOptions = {}) {
@@ -52,6 +53,9 @@ export class Wire extends Duplex {
     this.#segments = options.segments
     this.#keepOpen = options.keepOpen ?? false
     this.socket = connectTcp({ host: '127.0.0.1', port, allowHalfOpen: true, noDelay: true })
+    this.socket.once('connect', () => {
+      this.#port = (this.socket.address() as AddressInfo).port
+    })
     this.socket.on('data', (chunk) => {
       this.received.push(chunk)
       this.push(chunk)
@@ -64,8 +68,9 @@ export class Wire extends Duplex {
     this.on('error', () => {})
   }
 
+  /** The client's own; 0 before it is connected. */
   get port(): number {
-    return (this.socket.address() as AddressInfo).port ?? 0
+    return this.#port
   }
 
   get bytes(): Buffer {
@@ -121,6 +126,8 @@ export class WireTls {
   readonly wire: Wire
   readonly tls: TLSSocket
   handshake = false
+  /** Bytes of payload. */
+  received = 0
   /** Node's word for what went wrong. */
   error: NodeJS.ErrnoException | undefined
   readonly #data: Buffer[] = []
@@ -147,6 +154,7 @@ export class WireTls {
     })
     this.tls.on('data', (chunk) => {
       this.#data.push(chunk)
+      this.received += chunk.length
       progress()
     })
     this.tls.on('end', progress)
