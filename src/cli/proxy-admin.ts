@@ -5,13 +5,13 @@ import { isLoopback } from '../lib/loopback.ts'
 import { formatProblem } from '../lib/result.ts'
 import { type Authority, formatAuthority } from '../proxy/names/authority.ts'
 import { KeepListening } from '../proxy/process/keep-listening.ts'
-import type { Supervisor } from '../proxy/process/supervisor.ts'
+import type { SupervisorView } from '../proxy/process/supervisor-view.ts'
 import { type EnvoyAdminOptions, envoyAdminRoutes, HealthOverride } from './envoy-admin/routes.ts'
 import { proxyMetrics } from './proxy-metrics.ts'
 import type { ProxyConfig } from './proxy-options.ts'
 
 export interface ProxyAdminOptions {
-  readonly supervisor: Supervisor
+  readonly supervisor: SupervisorView
   readonly config: ProxyConfig
   readonly logger: Logger
 }

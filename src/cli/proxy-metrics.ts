@@ -1,11 +1,11 @@
 import { Metrics, type Sample } from '../admin/metrics.ts'
-import type { Supervisor } from '../proxy/process/supervisor.ts'
+import type { SupervisorView } from '../proxy/process/supervisor-view.ts'
 import type { WorkerStats } from '../proxy/process/worker-stats.ts'
 import { certificatesInForce } from './certificates-in-force.ts'
 import { addTraffic, summed, type Workers } from './traffic-metrics.ts'
 
 /** The metrics of a gateway or sidecar. Their names are part of what the product promises. */
-export function proxyMetrics(supervisor: Supervisor): Metrics {
+export function proxyMetrics(supervisor: SupervisorView): Metrics {
   let answered: readonly WorkerStats[] = []
   const metrics = new Metrics({
     refresh: async () => {
@@ -64,7 +64,7 @@ function addWorkers(metrics: Metrics, workers: Workers): void {
   })
 }
 
-function addControl(metrics: Metrics, supervisor: Supervisor): void {
+function addControl(metrics: Metrics, supervisor: SupervisorView): void {
   metrics.gauge({
     name: 'isthmus_xds_connected',
     help: 'Whether the stream to discovery is up.',
@@ -101,7 +101,7 @@ function addControl(metrics: Metrics, supervisor: Supervisor): void {
   })
 }
 
-function addCertificates(metrics: Metrics, supervisor: Supervisor): void {
+function addCertificates(metrics: Metrics, supervisor: SupervisorView): void {
   metrics.gauge({
     name: 'isthmus_certificate_expiry_seconds',
     help: 'Seconds until our certificate ends; negative = it has.',
@@ -128,7 +128,7 @@ function addCertificates(metrics: Metrics, supervisor: Supervisor): void {
 }
 
 /** By CA: a few, and they come from our own configuration. */
-function addRevocation(metrics: Metrics, supervisor: Supervisor): void {
+function addRevocation(metrics: Metrics, supervisor: SupervisorView): void {
   const crls = () => {
     const all = certificatesInForce(supervisor.resources()).flatMap((one) => one.crls)
     return [...new Map(all.map((crl) => [`${crl.trustDomain} ${crl.issuer}`, crl])).values()]

@@ -27,6 +27,11 @@ interface Flag {
 }
 
 const FLAGS: readonly Flag[] = [
+  {
+    flag: 'config',
+    about: 'an Envoy bootstrap in YAML or JSON: then who we are, discovery and certificates are in it',
+    fallback: '',
+  },
   { flag: 'cluster', about: 'id of this cluster' },
   { flag: 'name', about: "the gateway's or the client's name" },
   { flag: 'namespace', about: 'its namespace' },
@@ -102,6 +107,8 @@ const FLAGS: readonly Flag[] = [
 /** Checked flags of one proxy. */
 export interface ProxyConfig {
   readonly kind: ProxyKind
+  /** An Envoy bootstrap; empty = none. With it node, cluster, discovery and credentials mean nothing. */
+  readonly file: string
   readonly node: NodeInfo
   readonly name: string
   readonly cluster: string
@@ -145,10 +152,26 @@ export function proxyCommand(name: string, about: string, kind: ProxyKind): Comm
       `ISTHMUS_${flag.toUpperCase().replaceAll('-', '_')}`,
     )
     const value = typeof fallback === 'object' ? fallback[kind] : fallback
-    command.addOption(value === undefined ? option.makeOptionMandatory() : option.default(value))
+    // An Envoy bootstrap has in it what we must otherwise be told.
+    const needed = value === undefined && !isConfigured()
+    command.addOption(needed ? option.makeOptionMandatory() : option.default(value ?? ''))
   }
   // Bad usage is 64 for everybody, so that a launcher does not start its child again.
   return command.exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : EXIT_USAGE))
+}
+
+/** Adds `--validate`, for a command that a user starts. */
+export function validatable(command: Command): Command {
+  return command.option(
+    '--validate',
+    'only say whether --config is good: "OK", or its mistakes and exit code 64',
+  )
+}
+
+/** Whether `--config` is among the flags, before they are read. */
+function isConfigured(): boolean {
+  const given = process.argv.some((word) => word === '--config' || word.startsWith('--config='))
+  return given || (process.env['ISTHMUS_CONFIG'] ?? '') !== ''
 }
 
 /** The flags that were read, for a child: values from the environment and defaults are spelt out. */
@@ -160,11 +183,22 @@ export function flagsOf(command: Command): string[] {
 
 /** Checks what was read; exits with 64 and one line for each mistake. */
 export function proxyConfig(kind: ProxyKind, command: Command): ProxyConfig {
-  const reader = new FlagReader(command.opts<Record<string, string>>())
-  const config = readConfig(kind, reader)
+  const flags = command.opts<Record<string, string>>()
+  const file = flags['config'] ?? ''
+  const reader = new FlagReader(file === '' ? flags : { ...flags, ...IN_THE_FILE })
+  const config = { ...readConfig(kind, reader), ...(file !== '' && { cluster: '', listen: [] }) }
   if (reader.mistakes.length === 0) return config
   for (const mistake of reader.mistakes) process.stderr.write(`isthmus ${kind}: ${mistake}\n`)
   return process.exit(EXIT_USAGE)
+}
+
+/** Stands for what a bootstrap says itself; nobody reads it. */
+const IN_THE_FILE = {
+  cluster: 'bootstrap',
+  name: 'bootstrap',
+  namespace: 'bootstrap',
+  discovery: '127.0.0.1:15012',
+  certs: '/dev/null',
 }
 
 function readConfig(kind: ProxyKind, reader: FlagReader): ProxyConfig {
@@ -174,6 +208,7 @@ function readConfig(kind: ProxyKind, reader: FlagReader): ProxyConfig {
   const network = reader.text('network')
   return {
     kind,
+    file: reader.text('config'),
     name,
     cluster,
     node: {

@@ -1,7 +1,9 @@
 import type { Command } from 'commander'
 import { FederationFiles } from '../identity/federation-files.ts'
 import { tellParent } from '../lib/lifeline.ts'
-import { createUnhurriedLogger } from '../lib/log.ts'
+import { createUnhurriedLogger, type Logger } from '../lib/log.ts'
+import { loadBootstrap } from '../proxy/process/bootstrap-file.ts'
+import { ConfigSupervisor } from '../proxy/process/config-supervisor.ts'
 import { prepareRunDirectory } from '../proxy/process/run-directory.ts'
 import { Supervisor } from '../proxy/process/supervisor.ts'
 import { openCredentials } from './credential-flags.ts'
@@ -28,19 +30,8 @@ async function supervise(config: ProxyConfig): Promise<void> {
     logger.error(`--run-dir: ${folder.error}`)
     process.exit(EXIT_USAGE)
   }
-  const supervisor = new Supervisor({
-    node: config.node,
-    nameTable: config.kind === 'sidecar',
-    discovery: config.discovery,
-    credentials: openCredentials(config.credentials, { node: config.node, cluster: config.cluster, logger }),
-    ...(config.federation !== '' && {
-      federation: new FederationFiles({ directory: config.federation, logger }),
-    }),
-    runDirectory: config.runDirectory,
-    snapshotMaxAgeMs: config.snapshotMaxAgeMs,
-    logger,
-  })
-  const admin = new ProxyAdmin({ supervisor, config, logger })
+  const supervisor = config.file === '' ? discovered(config, logger) : configured(config, logger)
+  const admin = new ProxyAdmin({ supervisor, config: adminOf(config), logger })
   // The launcher forwards what concerns us: a Ctrl-C goes to the whole process group.
   process.on('SIGINT', () => {})
   process.once('SIGTERM', async () => {
@@ -56,4 +47,37 @@ async function supervise(config: ProxyConfig): Promise<void> {
   }
   logger.info(await admin.start(), 'ready')
   tellParent({ notice: 'serving' })
+}
+
+function discovered(config: ProxyConfig, logger: Logger): Supervisor {
+  return new Supervisor({
+    node: config.node,
+    nameTable: config.kind === 'sidecar',
+    discovery: config.discovery,
+    credentials: openCredentials(config.credentials, { node: config.node, cluster: config.cluster, logger }),
+    ...(config.federation !== '' && {
+      federation: new FederationFiles({ directory: config.federation, logger }),
+    }),
+    runDirectory: config.runDirectory,
+    snapshotMaxAgeMs: config.snapshotMaxAgeMs,
+    logger,
+  })
+}
+
+function configured(config: ProxyConfig, logger: Logger): ConfigSupervisor {
+  return new ConfigSupervisor({
+    file: config.file,
+    nameTable: config.kind === 'sidecar',
+    runDirectory: config.runDirectory,
+    snapshotMaxAgeMs: config.snapshotMaxAgeMs,
+    logger,
+  })
+}
+
+/** An admin address in the bootstrap goes before the flag's default. */
+function adminOf(config: ProxyConfig): ProxyConfig {
+  if (config.file === '') return config
+  const { config: bootstrap } = loadBootstrap(config.file)
+  const admin = bootstrap.ok ? bootstrap.value.admin : undefined
+  return admin === undefined ? config : { ...config, admin }
 }

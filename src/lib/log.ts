@@ -22,7 +22,7 @@ export function createLogger(options: LogOptions): Logger {
   const settings = {
     name,
     level,
-    base: cluster === undefined ? {} : { cluster },
+    base: (cluster ?? '') === '' ? {} : { cluster },
     timestamp: pino.stdTimeFunctions.isoTime,
     formatters: { level: (label: string) => ({ level: label }) },
   }

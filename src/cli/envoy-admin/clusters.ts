@@ -6,11 +6,20 @@ import { socketAddress } from './listeners.ts'
 
 type Json = Readonly<Record<string, unknown>>
 
-/** The upstreams as all workers see them together: configuration and health of the first, connections of all. */
-export function clusters(workers: readonly WorkerStatus[], format: string | null): AdminReply {
+/**
+ * The upstreams as all workers see them together: configuration and health of the first, connections of all. `fixed` are those that
+ * do not come from discovery.
+ */
+export function clusters(
+  workers: readonly WorkerStatus[],
+  fixed: ReadonlyMap<string, unknown> | undefined,
+  format: string | null,
+): AdminReply {
+  const viaApi = (name: string) => fixed?.has(name) !== true
   const upstreams = merged(workers)
-  if (format === 'json') return { body: { cluster_statuses: upstreams.map(clusterStatus) } }
-  return { body: upstreams.flatMap(clusterLines).join('') }
+  if (format === 'json')
+    return { body: { cluster_statuses: upstreams.map((one) => clusterStatus(one, viaApi(one.name))) } }
+  return { body: upstreams.flatMap((one) => clusterLines(one, viaApi(one.name))).join('') }
 }
 
 function merged(workers: readonly WorkerStatus[]): UpstreamStatus[] {
@@ -37,14 +46,17 @@ function merged(workers: readonly WorkerStatus[]): UpstreamStatus[] {
   }))
 }
 
-function clusterLines({ name, endpoints, circuitBreakers: { limits } }: UpstreamStatus): string[] {
+function clusterLines(
+  { name, endpoints, circuitBreakers: { limits } }: UpstreamStatus,
+  viaApi: boolean,
+): string[] {
   const line = (...parts: readonly (string | number)[]) => `${[name, ...parts].join('::')}\n`
   return [
     line('observability_name', name),
     ...(['max_connections', 'max_pending_requests', 'max_retries'] as const).map((limit) =>
       line('default_priority', limit, limits[limit] ?? UNLIMITED),
     ),
-    line('added_via_api', 'true'),
+    line('added_via_api', String(viaApi)),
     ...endpoints.flatMap((endpoint) => {
       const { address, active, weight, priority, region, zone, subZone } = endpoint
       const rows: [string, string | number][] = [
@@ -68,10 +80,10 @@ function clusterLines({ name, endpoints, circuitBreakers: { limits } }: Upstream
   ]
 }
 
-function clusterStatus({ name, endpoints }: UpstreamStatus): Json {
+function clusterStatus({ name, endpoints }: UpstreamStatus, viaApi: boolean): Json {
   return {
     name,
-    added_via_api: true,
+    ...(viaApi && { added_via_api: true }),
     host_statuses: endpoints.map((endpoint) => ({
       address: socketAddress(endpoint.address),
       stats: [
@@ -82,12 +94,16 @@ function clusterStatus({ name, endpoints }: UpstreamStatus): Json {
       ],
       health_status: healthStatus(endpoint),
       weight: endpoint.weight,
-      priority: endpoint.priority,
-      hostname: endpoint.hostname,
-      locality: { region: endpoint.region, zone: endpoint.zone, sub_zone: endpoint.subZone },
+      ...filled({ priority: endpoint.priority, hostname: endpoint.hostname }),
+      locality: filled({ region: endpoint.region, zone: endpoint.zone, sub_zone: endpoint.subZone }),
     })),
     observability_name: name,
   }
+}
+
+/** Without what is 0 or empty: protobuf's JSON leaves that out. */
+function filled(fields: Json): Json {
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== 0 && value !== ''))
 }
 
 /** What Envoy shows for no limit at all. */

@@ -2,7 +2,7 @@
 import type { AdminReply } from '../../admin/http.ts'
 import { formatProblem } from '../../lib/result.ts'
 import { type DumpedResource, dumpType } from '../../proxy/process/config-dump.ts'
-import type { Supervisor } from '../../proxy/process/supervisor.ts'
+import type { SupervisorView } from '../../proxy/process/supervisor-view.ts'
 import { TYPE } from '../../xds/types.ts'
 
 type Json = Readonly<Record<string, unknown>>
@@ -25,7 +25,7 @@ const MEMBERS: Readonly<Record<string, string>> = {
  * What is in force. `resource` picks one list, `name_regex` names in it, `include_eds` adds endpoints; `mask` is refused. Private
  * keys never stand in it.
  */
-export function configDump(supervisor: Supervisor, query: URLSearchParams): AdminReply {
+export function configDump(supervisor: SupervisorView, query: URLSearchParams): AdminReply {
   const unknown = [...query.keys()].find((key) => !['resource', 'name_regex', 'include_eds'].includes(key))
   if (unknown !== undefined) return bad(`${unknown}: not supported`)
   const names = readRegex(query.get('name_regex'))
@@ -40,7 +40,7 @@ export function configDump(supervisor: Supervisor, query: URLSearchParams): Admi
   return { body: { configs: members.map((member) => ({ '@type': ADMIN + type, ...member })) } }
 }
 
-function dumps(supervisor: Supervisor, endpoints: boolean, named: (name: string) => boolean): Json[] {
+function dumps(supervisor: SupervisorView, endpoints: boolean, named: (name: string) => boolean): Json[] {
   const snapshot = supervisor.resources()
   const refused = supervisor.refused()
   const of = (typeUrl: string) => dumpType(snapshot, typeUrl).filter(({ name }) => named(name))
@@ -48,39 +48,49 @@ function dumps(supervisor: Supervisor, endpoints: boolean, named: (name: string)
     const problem = refused.get(`${typeUrl} ${name}`)
     return problem === undefined ? {} : { error_state: { details: formatProblem(problem) } }
   }
+  const split = (typeUrl: string) => {
+    const fixed = supervisor.fixed.get(typeUrl)
+    return Object.groupBy(of(typeUrl), ({ name }) => (fixed?.has(name) === true ? 'fixed' : 'dynamic'))
+  }
+  const [clusters, listeners, secrets] = [split(TYPE.cluster), split(TYPE.listener), split(TYPE.secret)]
   const all: Json[] = [
     { '@type': `${ADMIN}BootstrapConfigDump`, bootstrap: { node: nodeOf(supervisor) } },
-    {
-      '@type': `${ADMIN}ClustersConfigDump`,
-      dynamic_active_clusters: of(TYPE.cluster).map(({ name, version, resource }) => ({
+    section('ClustersConfigDump', {
+      static_clusters: clusters.fixed?.map(({ resource }) => ({ cluster: resource })),
+      dynamic_active_clusters: clusters.dynamic?.map(({ name, version, resource }) => ({
         version_info: version,
         cluster: resource,
         ...errorState(TYPE.cluster, name),
       })),
-    },
-    {
-      '@type': `${ADMIN}ListenersConfigDump`,
-      dynamic_listeners: of(TYPE.listener).map(({ name, version, resource }) => ({
+    }),
+    section('ListenersConfigDump', {
+      static_listeners: listeners.fixed?.map(({ resource }) => ({ listener: resource })),
+      dynamic_listeners: listeners.dynamic?.map(({ name, version, resource }) => ({
         name,
         active_state: { version_info: version, listener: resource },
         ...errorState(TYPE.listener, name),
       })),
-    },
-    {
-      '@type': `${ADMIN}SecretsConfigDump`,
-      dynamic_active_secrets: of(TYPE.secret).map(({ name, version, resource }) => ({
+    }),
+    section('SecretsConfigDump', {
+      static_secrets: secrets.fixed?.map(({ name, resource }) => ({ name, secret: resource })),
+      dynamic_active_secrets: secrets.dynamic?.map(({ name, version, resource }) => ({
         name,
         version_info: version,
         secret: resource,
       })),
-    },
+    }),
   ]
   if (endpoints)
-    all.push({
-      '@type': `${ADMIN}EndpointsConfigDump`,
-      dynamic_endpoint_configs: of(TYPE.endpoints).map(endpointConfig),
-    })
+    all.push(
+      section('EndpointsConfigDump', { dynamic_endpoint_configs: of(TYPE.endpoints).map(endpointConfig) }),
+    )
   return all
+}
+
+/** Without the lists that are empty, as protobuf's JSON is. */
+function section(type: string, lists: Readonly<Record<string, readonly Json[] | undefined>>): Json {
+  const filled = Object.entries(lists).filter(([, list]) => list !== undefined && list.length > 0)
+  return { '@type': ADMIN + type, ...Object.fromEntries(filled) }
 }
 
 function endpointConfig({ version, resource }: DumpedResource): Json {
@@ -88,7 +98,7 @@ function endpointConfig({ version, resource }: DumpedResource): Json {
 }
 
 /** `core.v3.Node`. */
-export function nodeOf(supervisor: Supervisor): Json {
+export function nodeOf(supervisor: SupervisorView): Json {
   const { id, cluster, metadata, userAgentName } = supervisor.node
   return { id, cluster, metadata, user_agent_name: userAgentName }
 }

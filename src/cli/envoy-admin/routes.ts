@@ -1,5 +1,6 @@
 import type { AdminReply, AdminRoute } from '../../admin/http.ts'
-import type { Supervisor } from '../../proxy/process/supervisor.ts'
+import type { SupervisorView } from '../../proxy/process/supervisor-view.ts'
+import { TYPE } from '../../xds/types.ts'
 import type { ProxyConfig } from '../proxy-options.ts'
 import { certs } from './certs.ts'
 import { clusters } from './clusters.ts'
@@ -8,7 +9,7 @@ import { listeners } from './listeners.ts'
 import { stats } from './stats.ts'
 
 export interface EnvoyAdminOptions {
-  readonly supervisor: Supervisor
+  readonly supervisor: SupervisorView
   readonly config: ProxyConfig
   /** What `/healthcheck/fail` said, for readiness. */
   readonly health: HealthOverride
@@ -35,7 +36,8 @@ const VERSION = 'isthmus'
 export function envoyAdminRoutes(options: EnvoyAdminOptions): Record<string, AdminRoute> {
   const { supervisor } = options
   return {
-    '/clusters': async (query) => clusters(await supervisor.workers(), query.get('format')),
+    '/clusters': async (query) =>
+      clusters(await supervisor.workers(), supervisor.fixed.get(TYPE.cluster), query.get('format')),
     '/listeners': async (query) => listeners(await supervisor.workers(), query.get('format')),
     '/certs': async () => ({ body: certs(supervisor.resources(), Date.now()) }),
     '/config_dump': async (query) => configDump(supervisor, query),
@@ -52,9 +54,9 @@ export function envoyAdminRoutes(options: EnvoyAdminOptions): Record<string, Adm
 
 function changingRoutes({ supervisor, config, health, quit }: EnvoyAdminOptions): Record<string, AdminRoute> {
   return {
-    '/drain_listeners': post(['graceful'], () => {
+    '/drain_listeners': post(['graceful'], (query) => {
       // Answered at once, as Envoy does; `/drain` answers when it is over.
-      void supervisor.drain(config.drainMs)
+      void supervisor.drain(config.drainMs, query.has('graceful') ? config.drainDelayMs : 0)
       return OK
     }),
     '/healthcheck/fail': post([], () => {
@@ -85,11 +87,11 @@ function changingRoutes({ supervisor, config, health, quit }: EnvoyAdminOptions)
 const OK: AdminReply = { body: 'OK\n' }
 const METHOD_NOT_ALLOWED: AdminReply = { status: 405, body: 'this changes something and needs POST\n' }
 
-function post(parameters: readonly string[], act: () => AdminReply): AdminRoute {
+function post(parameters: readonly string[], act: (query: URLSearchParams) => AdminReply): AdminRoute {
   return async (query, method) => {
     if (method !== 'POST') return METHOD_NOT_ALLOWED
     const unknown = [...query.keys()].find((key) => !parameters.includes(key))
-    return unknown === undefined ? act() : { status: 400, body: `${unknown}: not supported\n` }
+    return unknown === undefined ? act(query) : { status: 400, body: `${unknown}: not supported\n` }
   }
 }
 

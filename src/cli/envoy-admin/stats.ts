@@ -1,6 +1,6 @@
 // `/stats` as Envoy has it: the names of Envoy for what exists here too. Ours are at the metrics port.
 import type { AdminReply } from '../../admin/http.ts'
-import type { Supervisor } from '../../proxy/process/supervisor.ts'
+import type { SupervisorView } from '../../proxy/process/supervisor-view.ts'
 import type { WorkerStats } from '../../proxy/process/worker-stats.ts'
 import type { ListenerCounters } from '../../proxy/traffic-stats.ts'
 
@@ -24,7 +24,7 @@ const LABEL: Readonly<Record<string, string>> = {
 
 /** `?filter=` is a regular expression over names, `?format=json` another form; Prometheus at `/stats/prometheus`. */
 export async function stats(
-  supervisor: Supervisor,
+  supervisor: SupervisorView,
   query: URLSearchParams,
   format: string | null,
 ): Promise<AdminReply> {
@@ -48,7 +48,7 @@ function nameOf({ scope, of, name }: Stat): string {
 }
 
 function collect(
-  supervisor: Supervisor,
+  supervisor: SupervisorView,
   workers: readonly WorkerStats[],
   addresses: ReadonlyMap<string, string>,
 ): Stat[] {

@@ -1,18 +1,7 @@
-import { type DescMessage, fromBinary, type JsonObject, type JsonValue, toJson } from '@bufbuild/protobuf'
-import { envoyRegistry } from '../../resources/envoy-registry.ts'
+import { fromBinary, type JsonObject, type JsonValue, toJson } from '@bufbuild/protobuf'
 import { decodeNameTable } from '../../resources/name-table.ts'
-import { ClusterSchema } from '../../xds/gen/envoy/config/cluster/v3/cluster_pb.js'
-import { ClusterLoadAssignmentSchema } from '../../xds/gen/envoy/config/endpoint/v3/endpoint_pb.js'
-import { ListenerSchema } from '../../xds/gen/envoy/config/listener/v3/listener_pb.js'
-import { SecretSchema } from '../../xds/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js'
+import { envoyDescriptors } from '../../xds/descriptors.ts'
 import { type Snapshot, TYPE, type XdsResource } from '../../xds/types.ts'
-
-const SCHEMAS: ReadonlyMap<string, DescMessage> = new Map<string, DescMessage>([
-  [TYPE.listener, ListenerSchema],
-  [TYPE.cluster, ClusterSchema],
-  [TYPE.endpoints, ClusterLoadAssignmentSchema],
-  [TYPE.secret, SecretSchema],
-])
 
 /** One resource, as people read it. */
 export interface DumpedResource {
@@ -36,11 +25,13 @@ export function dumpType(snapshot: Snapshot, typeUrl: string): DumpedResource[] 
 function readable(typeUrl: string, resource: XdsResource): JsonObject {
   if (typeUrl === TYPE.nameTable)
     return { table: Object.fromEntries(decodeNameTable(resource.body)) as JsonObject }
-  const schema = SCHEMAS.get(typeUrl)
-  if (schema === undefined) return {}
+  // The generated code is too old for some fields.
+  const registry = envoyDescriptors()
+  const desc = registry.getMessage(typeUrl.slice(typeUrl.lastIndexOf('/') + 1))
+  if (desc === undefined) return {}
   try {
-    const options = { registry: envoyRegistry, useProtoFieldName: true }
-    const json = toJson(schema, fromBinary(schema, resource.body), options) as JsonObject
+    const message = fromBinary(desc, resource.body)
+    const json = toJson(desc, message, { registry, useProtoFieldName: true }) as JsonObject
     return typeUrl === TYPE.secret ? withoutKey(json) : json
   } catch (error) {
     // An Any of a type that we do not know: accepted resources have none.

@@ -20,6 +20,8 @@ export class ResourceSet {
   /** Types of which an answer has come, be it empty. */
   readonly #answered = new Set<string>()
   readonly #wholeTypes: readonly string[]
+  /** What the user's own file holds: it goes before what discovery sends. */
+  #fixed: Snapshot = new Map()
 
   constructor(options: { readonly nameTable: boolean }) {
     this.#wholeTypes = options.nameTable ? [...WHOLE_TYPES, TYPE.nameTable] : WHOLE_TYPES
@@ -35,7 +37,9 @@ export class ResourceSet {
     const problems: Problem[] = []
     const good: XdsResource[] = []
     for (const resource of upserted) {
-      const bad = check(typeUrl, resource)
+      const bad = this.#fixed.get(typeUrl)?.has(resource.name)
+        ? problem(`${shortName(typeUrl)} ${resource.name}`, 'name', 'is that of a static resource')
+        : check(typeUrl, resource)
       if (bad === undefined) good.push(resource)
       else problems.push(bad)
     }
@@ -56,9 +60,33 @@ export class ResourceSet {
     return order.flatMap((typeUrl) => this.update(typeUrl, [...(snapshot.get(typeUrl)?.values() ?? [])], []))
   }
 
+  /** Replaces what does not come from discovery. It has been checked, and may hold private keys. */
+  setFixed(fixed: Snapshot): void {
+    for (const typeUrl of new Set([...this.#fixed.keys(), ...fixed.keys()])) {
+      const now = fixed.get(typeUrl) ?? new Map<string, XdsResource>()
+      const gone = [...(this.#fixed.get(typeUrl)?.keys() ?? [])].filter((name) => !now.has(name))
+      const held = this.#held(typeUrl)
+      for (const name of now.keys()) if (held.delete(name)) this.#copies.delete(typeUrl)
+      this.#references.update(typeUrl, [...now.values()], gone)
+    }
+    this.#fixed = fixed
+    this.#dropOrphans()
+  }
+
+  /** What the workers are given: fixed resources, and those of discovery. */
+  whole(): Snapshot {
+    const whole = new Map(this.snapshot())
+    for (const [typeUrl, fixed] of this.#fixed)
+      if (fixed.size > 0) whole.set(typeUrl, new Map([...(whole.get(typeUrl) ?? []), ...fixed]))
+    return whole
+  }
+
   /** The names to subscribe to of EDS and SDS; our own credential is not asked for. */
   wanted(): { readonly endpoints: string[]; readonly secrets: string[] } {
-    const secrets = this.#references.secrets().filter((name) => name !== OWN_CERTIFICATE)
+    const fixed = this.#fixed.get(TYPE.secret)
+    const secrets = this.#references
+      .secrets()
+      .filter((name) => name !== OWN_CERTIFICATE && fixed?.has(name) !== true)
     return { endpoints: this.#references.endpoints(), secrets }
   }
 
@@ -91,7 +119,7 @@ export class ResourceSet {
   /** How many resources there are of each type. */
   counts(): Record<string, number> {
     return Object.fromEntries(
-      [...this.#types].map(([typeUrl, resources]) => [shortName(typeUrl), resources.size]),
+      [...this.whole()].map(([typeUrl, resources]) => [shortName(typeUrl), resources.size]),
     )
   }
 

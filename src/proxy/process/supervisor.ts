@@ -17,6 +17,7 @@ import { ownCredential } from './own-credential.ts'
 import { ResourceSet, shortName } from './resource-set.ts'
 import { socketPaths } from './run-directory.ts'
 import { SnapshotFile } from './snapshot-file.ts'
+import type { SupervisorStatus, SupervisorView } from './supervisor-view.ts'
 import type { WorkerStatus } from './worker.ts'
 import type { WorkerStats } from './worker-stats.ts'
 import { Workers } from './workers.ts'
@@ -45,31 +46,12 @@ export interface SupervisorOptions {
   readonly clock?: Clock
 }
 
-/** `GET /status`, but for the worker's part. */
-export interface SupervisorStatus {
-  readonly node: string
-  readonly discovery: ClientState & {
-    readonly address: string
-    readonly identifier: string
-    readonly lastUpdate: string
-  }
-  readonly resources: Readonly<Record<string, number>>
-  /** Where the configuration came from first: `discovery`, or the snapshot's file. */
-  readonly source: string
-  readonly refused: readonly string[]
-  readonly nacks: number
-  readonly nacksByType: Readonly<Record<string, number>>
-  /** When the configuration on disk was written or confirmed last, ISO 8601; empty = never. */
-  readonly snapshotSaved: string
-  /** Why a file on disk was not started from, or could not be written. */
-  readonly snapshotProblems: readonly string[]
-}
-
 /**
  * Everything of a proxy that is not traffic: the stream to discovery, our credential, the last good configuration on disk; and
  * the worker's source of all of these. It may die at any time: the worker goes on, and its successor begins with the snapshot.
  */
-export class Supervisor {
+export class Supervisor implements SupervisorView {
+  readonly fixed: Snapshot = new Map()
   readonly #options: SupervisorOptions
   readonly #logger: Logger
   readonly #clock: Clock
