@@ -3,6 +3,7 @@ import type { VerifiedSvid } from '../identity/verify-svid.ts'
 import type { Clock } from '../lib/clock.ts'
 import type { ListenerConfig } from '../resources/accept-types.ts'
 import type { AccessLogEntry, Ending } from './access-log.ts'
+import type { ServerProof } from './connector.ts'
 import { lingeringClose } from './linger.ts'
 import { type Pump, type PumpEnd, reset } from './pump.ts'
 import type { Caller } from './rbac.ts'
@@ -70,6 +71,8 @@ export class Connection {
   /** `ip:port` of the client. */
   remoteAddress: string
   peer: Peer | undefined
+  /** Who serves it upstream, where that is known. */
+  server: ServerProof | undefined
   /** Bytes that were read from the client before it was spliced. */
   headBytes = 0
   /** For `OverheadGuard`: what it found when it last looked. */

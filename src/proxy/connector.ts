@@ -1,8 +1,8 @@
 import { connect as connectTcp, isIP, type Socket } from 'node:net'
-import { connect as connectTls, createSecureContext, type SecureContext, type TLSSocket } from 'node:tls'
+import { connect as connectTls, createSecureContext, type SecureContext } from 'node:tls'
 import { peerLeaf } from '../identity/peer-leaf.ts'
 import { clientTlsOptions } from '../identity/tls.ts'
-import type { SvidVerifier } from '../identity/verify-svid.ts'
+import type { SvidVerifier, VerifiedSvid } from '../identity/verify-svid.ts'
 import type { Clock } from '../lib/clock.ts'
 import { fail, formatProblem, ok, type Result } from '../lib/result.ts'
 import { matchesString } from '../resources/accept-match.ts'
@@ -30,6 +30,18 @@ export interface ConnectFailure {
   /** Of the system; empty where it gave none. */
   readonly code: string
   readonly detail: string
+}
+
+/** Who answered, with what is needed to judge him again later. */
+export interface ServerProof {
+  readonly leaf: Uint8Array
+  readonly svid: VerifiedSvid
+  readonly tls: UpstreamTls
+}
+
+/** A connection; over TLS with its server's proof. */
+export interface Connected extends PumpEnd {
+  readonly server?: ServerProof
 }
 
 /** Ends what is under way, once. */
@@ -87,7 +99,7 @@ export class Connector {
     port: number,
     socket: TransportSocketConfig,
     options: ConnectOptions,
-  ): Promise<Result<PumpEnd, ConnectFailure>> {
+  ): Promise<Result<Connected, ConnectFailure>> {
     if (socket.kind === 'raw')
       return this.#open(host, port, options, (raw, settle) => settle(ok({ raw, stream: raw })))
     const { tls } = socket
@@ -104,7 +116,7 @@ export class Connector {
     port: number,
     { timeoutMs, keepalive, header, cancellation }: ConnectOptions,
     established: (raw: Socket, settle: Settle) => void,
-  ): Promise<Result<PumpEnd, ConnectFailure>> {
+  ): Promise<Result<Connected, ConnectFailure>> {
     return new Promise((resolve) => {
       const raw = connectTcp({ host, port, allowHalfOpen: true, noDelay: true })
       let settled = false
@@ -135,7 +147,7 @@ export class Connector {
   #handshake(
     raw: Socket,
     secureContext: SecureContext,
-    config: UpstreamTls,
+    tls: UpstreamTls,
     material: TlsMaterial,
     alpn: readonly string[],
     settle: Settle,
@@ -144,7 +156,7 @@ export class Connector {
       socket: raw,
       secureContext,
       // An IP address is no server name (RFC 6066), and throws on Bun.
-      ...(config.sni === '' || isIP(config.sni) !== 0 ? {} : { servername: config.sni }),
+      ...(tls.sni === '' || isIP(tls.sni) !== 0 ? {} : { servername: tls.sni }),
       ...(alpn.length === 0 ? {} : { ALPNProtocols: [...alpn] }),
       rejectUnauthorized: true,
       // The name asked for is no identity; the SVID is verified below, before a byte is written.
@@ -153,7 +165,7 @@ export class Connector {
     stream.on('error', (error: NodeJS.ErrnoException) => {
       const refused = (error.code ?? '').includes('UNRECOGNIZED_NAME')
       const detail = refused
-        ? `refused the server name ${config.sni}: it is not exposed there (alert unrecognized_name)`
+        ? `refused the server name ${tls.sni}: it is not exposed there (alert unrecognized_name)`
         : `TLS handshake failed: ${describe(error)}`
       settle(fail(failureOf(error, detail)))
     })
@@ -161,22 +173,34 @@ export class Connector {
       settle(fail({ kind: 'network', code: '', detail: 'closed during the handshake' })),
     )
     stream.once('secureConnect', () => {
-      const detail = this.#refusal(stream, config, material)
-      settle(detail === undefined ? ok({ raw, stream }) : fail({ kind: 'identity', code: '', detail }))
+      const leaf = peerLeaf(stream)
+      const judged =
+        leaf === undefined ? fail('the server showed no certificate') : this.#judge(leaf, tls, material)
+      settle(
+        judged.ok
+          ? ok({ raw, stream, server: judged.value })
+          : fail({ kind: 'identity', code: '', detail: judged.error }),
+      )
     })
   }
 
-  /** Why the server is not who we want to talk to; undefined when it is. */
-  #refusal(stream: TLSSocket, config: UpstreamTls, material: TlsMaterial): string | undefined {
+  /** Why a server that was let in would not be today; undefined where it would. */
+  refusal({ leaf, tls }: ServerProof): string | undefined {
+    const material = this.#deps.secrets.pinnedMaterial(tls)
+    if (!material.ok) return formatProblem(material.error)
+    const judged = this.#judge(leaf, tls, material.value)
+    return judged.ok ? undefined : judged.error
+  }
+
+  /** Whether a server is who we want to talk to; the error is why not. */
+  #judge(leaf: Uint8Array, tls: UpstreamTls, material: TlsMaterial): Result<ServerProof, string> {
     const { verifier, clock } = this.#deps
-    const leaf = peerLeaf(stream)
-    if (leaf === undefined) return 'the server showed no certificate'
     const verdict = verifier.verify(leaf, material.bundles, clock.now(), 'server')
     if (!verdict.ok)
-      return `the server's certificate is refused (${verdict.error.code}): ${verdict.error.message}`
+      return fail(`the server's certificate is refused (${verdict.error.code}): ${verdict.error.message}`)
     const { uri } = verdict.value.id
-    if (config.peerIds.some((match) => matchesString(match, uri))) return undefined
-    return `the server is ${uri}; expected ${config.peerIds.map(({ value }) => value).join(' or ')}`
+    if (tls.peerIds.some((match) => matchesString(match, uri))) return ok({ leaf, svid: verdict.value, tls })
+    return fail(`the server is ${uri}; expected ${tls.peerIds.map(({ value }) => value).join(' or ')}`)
   }
 
   #context(tls: UpstreamTls, material: TlsMaterial): SecureContext {
@@ -195,7 +219,7 @@ export class Connector {
   }
 }
 
-type Settle = (result: Result<PumpEnd, ConnectFailure>) => void
+type Settle = (result: Result<Connected, ConnectFailure>) => void
 
 function failureOf({ code = '' }: NodeJS.ErrnoException, detail: string): ConnectFailure {
   return { kind: LOCAL_CODES.has(code) ? 'local' : 'network', code, detail }

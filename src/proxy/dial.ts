@@ -4,10 +4,9 @@ import { fail, ok, type Result } from '../lib/result.ts'
 import type { TransportSocketConfig } from '../resources/accept-types.ts'
 import type { UpstreamProxyProtocolConfig } from '../resources/upstream-types.ts'
 import type { Ending } from './access-log.ts'
-import { Cancellation, type ConnectFailure, type Connector } from './connector.ts'
+import { Cancellation, type Connected, type ConnectFailure, type Connector } from './connector.ts'
 import type { Endpoint } from './endpoint.ts'
 import { type ProxiedConnection, proxyHeader, type Tlv } from './proxy-protocol-encode.ts'
-import type { PumpEnd } from './pump.ts'
 import type { Upstream } from './upstream.ts'
 
 export interface DialDeps {
@@ -19,7 +18,7 @@ export interface DialDeps {
 }
 
 /** A connection to an endpoint, ready for payload. */
-export interface Dialled extends PumpEnd {
+export interface Dialled extends Connected {
   readonly endpoint: Endpoint
 }
 

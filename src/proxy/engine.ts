@@ -25,6 +25,7 @@ import {
   secretStatus,
 } from './engine-status.ts'
 import { forbiddenAddress } from './forbidden-address.ts'
+import { rejudgeServer } from './forward.ts'
 import { ProbeGate } from './health/probe-gate.ts'
 import { type Downstream, Listener, type ListenerStatus, type Session } from './listener.ts'
 import { createResolve, type Resolve, shared } from './resolve.ts'
@@ -349,6 +350,8 @@ export class Engine {
       const complete = this.#secrets.missing(listenerSecrets(listener.config)).length === 0
       if (complete) this.#report(listener.refreshSecrets())
     }
+    for (const connection of [...this.#table.connections])
+      this.#context.guard(connection, () => rejudgeServer(connection, this.#connector))
   }
 
   /** Where CRLs must be fresh, the end of one makes everybody be judged again. */

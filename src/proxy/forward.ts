@@ -3,6 +3,7 @@ import { fail, ok, type Result } from '../lib/result.ts'
 import type { FilterChainConfig } from '../resources/accept-types.ts'
 import type { Ending } from './access-log.ts'
 import type { Connection } from './connection.ts'
+import type { Connector, ServerProof } from './connector.ts'
 import type { ProxyContext } from './context.ts'
 import type { Dialled } from './dial.ts'
 import { dialOptions } from './dial-options.ts'
@@ -32,7 +33,29 @@ export async function connectUpstream(
     return fail({ flag: 'DC', reason: 'the connection has ended' })
   }
   connection.note({ endpoint: result.value.endpoint.name, connectMs: context.clock.now() - beganMs })
+  bindToServer(context, connection, result.value.server)
   return ok(result.value)
+}
+
+/** No connection outlives the certificate of the server, as none outlives its client's. */
+function bindToServer(
+  { clock }: ProxyContext,
+  connection: Connection,
+  server: ServerProof | undefined,
+): void {
+  if (server === undefined) return
+  connection.server = server
+  const { id, notAfterMs } = server.svid
+  const reason = `the certificate of the server ${id.uri} ended`
+  connection.limit(notAfterMs - clock.now(), { flag: 'ID_EXPIRED', reason })
+}
+
+/** Cuts a connection whose server would not be talked to today. */
+export function rejudgeServer(connection: Connection, connector: Connector): void {
+  const { server } = connection
+  const refusal = server === undefined || connection.ended ? undefined : connector.refusal(server)
+  if (refusal !== undefined)
+    connection.end({ flag: 'ID_REFUSED', reason: `after a change: ${refusal}` }, 'reset')
 }
 
 /** Lets bytes flow between downstream and upstream until either ends. `head` goes upstream first. */

@@ -1,11 +1,25 @@
 // `validation_context.crl` beside the SPIFFE validator, where Envoy does not look at it: refused callers cost no connect, and open
 // connections of whoever is revoked end within a second.
 import { once } from 'node:events'
+import { type AddressInfo, connect } from 'node:net'
+import { createServer } from 'node:tls'
 import t from 'tap'
+import { createCa } from '../../src/identity/ca.ts'
 import { acceptSecret } from '../../src/resources/accept-secret.ts'
 import { TYPE } from '../../src/xds/types.ts'
 import { type CrlOptions, caExtensions, ecKeys, mint, mintCrl, mintLeaf, mintRoot } from '../identity/mint.ts'
-import { backend, type GatewayListenerOptions, gateway, gone, trustSecret } from './support.ts'
+import {
+  backend,
+  credentialSecret,
+  endpoints,
+  type GatewayListenerOptions,
+  gateway,
+  gone,
+  sidecarListener,
+  TestProxy,
+  trustSecret,
+  upstream,
+} from './support.ts'
 
 const ID = 'spiffe://cluster-8.example/ns/bookinfo/sa/sleep'
 const root = mintRoot('cluster-8 root')
@@ -101,3 +115,73 @@ t.test('soft-fail serves over an expired list, hard-fail cuts when it ends', asy
   t.equal(String((await once(renewed, 'data'))[0]), 'banner', 'a fresh list lets it in again')
   renewed.destroy()
 })
+
+t.test(
+  'a sidecar leaves a gateway that is revoked, or whose certificate ends, as a gateway leaves its clients',
+  async (t) => {
+    const gatewayId = 'spiffe://cluster-8.example/ns/eastwest/sa/gateway'
+    const ends = { notAfter: new Date(Math.ceil(Date.now() / 1_000) * 1_000 + 2_000) }
+    const home = await createCa({ trustDomain: 'cluster-1.example' })
+    const trust = (crl = '') =>
+      trustSecret(
+        [home, { trustDomain: 'cluster-8.example', bundlePem: root.pem + issuing.pem }],
+        'ROOTCA',
+        crl,
+      )
+    const proxy = new TestProxy()
+    proxy.put(
+      TYPE.secret,
+      credentialSecret(await home.issue({ namespace: 'a', serviceAccount: 'b' })),
+      trust(),
+    )
+    const gateways = [
+      mintLeaf(issuing, gatewayId),
+      mintLeaf(issuing, gatewayId),
+      mintLeaf(issuing, gatewayId, {}, ends),
+    ]
+    const clients = await Promise.all(
+      gateways.map(async ({ pem, keyPem }, index) => {
+        const server = createServer({ cert: pem + issuing.pem, key: keyPem }, (socket) => {
+          socket.on('error', () => {})
+          socket.write('banner')
+        })
+        server.listen(0, '127.0.0.1')
+        await once(server, 'listening')
+        t.teardown(() => server.close())
+        const { port } = server.address() as AddressInfo
+        const name = `outbound|${index}||x`
+        proxy.put(TYPE.cluster, upstream(name, { pins: [gatewayId] }))
+        proxy.put(TYPE.endpoints, endpoints(name, [{ port, tls: true }]))
+        proxy.put(TYPE.listener, sidecarListener({ name: `to-${index}`, cluster: name, protocol: 'tcp' }))
+        const client = connect(await proxy.port(`to-${index}`), '127.0.0.1')
+        t.equal(String((await once(client, 'data'))[0]), 'banner')
+        return client
+      }),
+    )
+    t.teardown(() => proxy.engine.close())
+    const [revoked, kept, ended] = clients
+    if (revoked === undefined || kept === undefined || ended === undefined) throw new Error('no client')
+    const from = performance.now()
+    proxy.put(TYPE.secret, trust(mintCrl({ issuer: issuing, revoked: gateways.slice(0, 1) }).pem))
+    await gone(revoked)
+    t.ok(performance.now() - from < 1_000)
+    t.match((await proxy.lines(1))[0], {
+      flag: 'ID_REFUSED',
+      reason: /after a change: the server's certificate .*\(revoked\)/,
+    })
+    t.equal(kept.destroyed, false)
+    await gone(ended)
+    t.ok(Date.now() - ends.notAfter.getTime() < 1_000)
+    t.match((await proxy.lines(2))[1], {
+      flag: 'ID_EXPIRED',
+      reason: /certificate of the server .*gateway ended/,
+    })
+    t.equal(kept.destroyed, false)
+    proxy.put(TYPE.secret, trustSecret([home]))
+    await gone(kept)
+    t.match((await proxy.lines(3))[2], {
+      flag: 'ID_REFUSED',
+      reason: /no bundle for the trust domain cluster-8.example/,
+    })
+  },
+)
