@@ -133,3 +133,27 @@ for (const variant of ['delta', 'sotw'] as const) {
     })
   }
 }
+
+t.test('after a refusal, a return to the form that is in force is news', async (t) => {
+  for (const variant of ['sotw', 'delta'] as const) {
+    const client = new ClientType(TYPE.secret, variant, false, new Map())
+    client.want(['a'])
+    const receive = (content: string, bad = false): string[] => {
+      const resource = { ...plain('a', content) }
+      const update = client.update({
+        typeUrl: TYPE.secret,
+        version: '',
+        nonce: '',
+        identifier: '',
+        resources: [resource],
+        removed: [],
+      })
+      client.accept(update, () => bad)
+      return update.upserted.map(({ name: upserted }) => upserted)
+    }
+    t.same(receive('1'), ['a'])
+    t.same(receive('2', true), ['a'])
+    t.same(receive('1'), ['a'], 'the receiver may forget what was wrong')
+    t.same(receive('1'), variant === 'sotw' ? [] : ['a'])
+  }
+})
