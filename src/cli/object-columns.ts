@@ -93,6 +93,12 @@ const COLUMNS: { readonly [K in Kind]: Columns<ObjectOf[K]> } = {
     ['RESOLUTION', ({ spec }) => spec.resolution],
     ['ENDPOINTS', ({ spec }) => list(spec.endpoints.map(endpoint))],
   ],
+  AuthorizationPolicy: [
+    ['ACTION', ({ spec }) => spec.action],
+    ['SELECTOR', ({ spec }) => (spec.selector === undefined ? '' : pairs(spec.selector))],
+    ['RULES', ({ spec }) => `${spec.rules.length}`],
+    ['CONDITIONS', conditions],
+  ],
 }
 
 /** Titles and rows. */

@@ -26,6 +26,7 @@ const KINDS: readonly Kind[] = [
   'IngressGateway',
   'Gateway',
   'ServiceEntry',
+  'AuthorizationPolicy',
   'Service',
 ]
 /** Condition types of ours; those of others are kept as they are. */

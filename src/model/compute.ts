@@ -1,5 +1,6 @@
 import type { TrustBundle } from '../identity/trust-bundle.ts'
 import type { ObjectStore } from '../objects/store.ts'
+import { collectAuthorization } from './authorization.ts'
 import { collectClusters, readPeers } from './clusters.ts'
 import { Conditions } from './conditions.ts'
 import { collectExposures } from './exposure.ts'
@@ -90,6 +91,7 @@ export function computeModel({ cluster, trustDomain, list, bundleOf, transition 
     services,
     gateways: gateways.gateways,
     exposures,
+    authorization: collectAuthorization(list('AuthorizationPolicy'), gateways.gateways, conditions),
     imports,
     peers,
     ...networks,

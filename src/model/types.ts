@@ -1,6 +1,7 @@
 // What the model derives from one cluster's objects. Everything here is immutable data: the derivation is pure, and equal
 // objects give equal models.
 
+import type { AuthorizationRule } from '../objects/types.ts'
 import type { NetworkTransition } from './network-transition.ts'
 
 /** A verdict that carries its reason, so that explain, status and logs use the same words. */
@@ -145,6 +146,22 @@ export interface ImportedService {
   readonly source: string
 }
 
+/** A rule of an AuthorizationPolicy, with nothing in it that a gateway of TCP cannot tell. */
+export interface GatewayRule extends AuthorizationRule {
+  /** For denials and logs: `DENY AuthorizationPolicy/bookinfo/no-sleep rules[0]`. */
+  readonly name: string
+  /** The policy's. */
+  readonly namespace: string
+}
+
+/** An AuthorizationPolicy in force at a gateway. */
+export interface GatewayPolicy {
+  /** `namespace/name`. */
+  readonly name: string
+  readonly action: 'ALLOW' | 'DENY'
+  readonly rules: readonly GatewayRule[]
+}
+
 /** A cluster that exchanges exports with this one: a Secret labelled `isthmus.io/peer: "true"`. */
 export interface Peer {
   readonly cluster: string
@@ -187,6 +204,8 @@ export interface Model {
   readonly gateways: readonly ModelGateway[]
   /** Every service of this cluster, exposed or not, with the reason. By host. */
   readonly exposures: ReadonlyMap<string, Exposure>
+  /** By gateway, `namespace/name`: the AuthorizationPolicies in force there. */
+  readonly authorization: ReadonlyMap<string, readonly GatewayPolicy[]>
   readonly imports: readonly ImportedService[]
   readonly peers: readonly Peer[]
   /** May a client in network `from` call services in network `to`? Directed. */

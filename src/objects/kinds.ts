@@ -42,6 +42,14 @@ export const KINDS: readonly KindInfo[] = [
   info('IngressGateway', ['install.tetrate.io'], ['v1alpha1'], 'namespaced', 'ingressgateways', 'igw'),
   info('Gateway', ['install.tetrate.io'], ['v1alpha1'], 'namespaced', 'gateways', 'gw'),
   info('ServiceEntry', ['networking.istio.io'], ISTIO_VERSIONS, 'namespaced', 'serviceentries', 'se'),
+  info(
+    'AuthorizationPolicy',
+    ['security.istio.io'],
+    ['v1', 'v1beta1'],
+    'namespaced',
+    'authorizationpolicies',
+    'ap',
+  ),
 ]
 
 const byKind: ReadonlyMap<string, KindInfo> = new Map(KINDS.map((entry) => [entry.kind, entry]))

@@ -230,6 +230,47 @@ export type ServiceEntry = Base<
   }
 >
 
+/** What an AuthorizationPolicy may ask of a TCP connection. */
+export type AuthorizationAttribute =
+  | 'principal'
+  | 'namespace'
+  | 'serviceAccount'
+  | 'ip'
+  | 'remoteIp'
+  | 'destinationIp'
+  | 'port'
+  | 'sni'
+
+/** One of the values must match, or with `negated` none. */
+export interface AuthorizationClause {
+  /** Undefined: only HTTP has it. */
+  readonly attribute: AuthorizationAttribute | undefined
+  /** The field or key as it is written. */
+  readonly name: string
+  readonly values: readonly string[]
+  readonly negated: boolean
+}
+
+/** Sources are OR-ed, and operations are; the clauses inside one are AND-ed. No source, no operation: any. */
+export interface AuthorizationRule {
+  readonly from: readonly (readonly AuthorizationClause[])[]
+  readonly to: readonly (readonly AuthorizationClause[])[]
+  readonly when: readonly AuthorizationClause[]
+}
+
+export type AuthorizationPolicy = Base<
+  'AuthorizationPolicy',
+  {
+    /** Undefined: every workload of the namespace. */
+    readonly selector: Readonly<Record<string, string>> | undefined
+    /** It is attached to other objects by `targetRefs`, not to workloads. */
+    readonly targeted: boolean
+    readonly action: 'ALLOW' | 'DENY' | 'AUDIT' | 'CUSTOM'
+    /** Rules are OR-ed; none: the policy matches nothing. */
+    readonly rules: readonly AuthorizationRule[]
+  }
+>
+
 export interface ObjectOf {
   Namespace: NamespaceObject
   Service: Service
@@ -244,6 +285,7 @@ export interface ObjectOf {
   IngressGateway: IngressGateway
   Gateway: Gateway
   ServiceEntry: ServiceEntry
+  AuthorizationPolicy: AuthorizationPolicy
 }
 export type Kind = keyof ObjectOf
 export type KubeObject = ObjectOf[Kind]

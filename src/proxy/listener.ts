@@ -61,6 +61,8 @@ export class Listener {
   readonly #waiters = new Set<() => void>()
   readonly #connections = new Set<Connection>()
   #config: ListenerConfig
+  /** From accept until the ClientHello is whole: which chain it is for shows only then. */
+  #helloTimeoutMs = 0
   #speaksForOthers: (ip: string) => boolean = () => false
   #state: ListenerState
   #server: Server | undefined
@@ -82,10 +84,7 @@ export class Listener {
       find: (hello) => this.#chains.find(hello),
       get: (key) => this.#chains.get(key),
       get helloTimeoutMs() {
-        const timeouts = self.#config.chains.map(
-          ({ tls }) => tls?.handshakeTimeoutMs ?? self.#config.helloTimeoutMs,
-        )
-        return Math.max(...timeouts)
+        return self.#helloTimeoutMs
       },
     })
   }
@@ -113,6 +112,10 @@ export class Listener {
     const replaced = this.#chains.replace(config.chains)
     if (!replaced.ok) return replaced.error
     this.#config = config
+    this.#helloTimeoutMs = config.chains.reduce(
+      (longest, { tls }) => Math.max(longest, tls?.handshakeTimeoutMs ?? config.helloTimeoutMs),
+      0,
+    )
     this.#speaksForOthers = compileRanges(config.proxyProtocol?.sources ?? [])
     if (replaced.value.size > 0) this.#drainChains(replaced.value)
     this.#rejudge()

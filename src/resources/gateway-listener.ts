@@ -1,6 +1,7 @@
 // A gateway's one port: what is terminated, what is passed through, and who speaks for whom.
 import { create, type MessageInitShape } from '@bufbuild/protobuf'
 import { parseIpRange } from '../lib/ip-range.ts'
+import type { GatewayPolicy } from '../model/types.ts'
 import type {
   FilterChainSchema,
   ListenerFilterSchema,
@@ -13,6 +14,7 @@ import { TcpProxySchema } from '../xds/gen/envoy/extensions/filters/network/tcp_
 import { DownstreamTlsContextSchema } from '../xds/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.js'
 import { OWN_METADATA } from './accept-aliases.ts'
 import { PROXY_PROTOCOL_SOURCES } from './accept-listener-filters.ts'
+import { authorizationFilters } from './authorization-rules.ts'
 import { type Callers, callerFilters } from './caller-rules.ts'
 import { filter, pack, seconds, socketAddress, tcpProxy, tlsContext, transportSocket } from './envoy.ts'
 import { ISTIO_PROTOCOLS } from './istio-protocols.ts'
@@ -24,6 +26,7 @@ type Chain = MessageInitShape<typeof FilterChainSchema>
 export interface GatewayListenerShape {
   readonly bind: { readonly address: string; readonly port: number }
   readonly callers: Callers
+  readonly policies: readonly GatewayPolicy[]
   /** Server names, aliases among them, and the upstream of each service that is passed through. */
   readonly passthrough: readonly { readonly upstream: string; readonly serverNames: readonly string[] }[]
   /** Address ranges of load balancers that put the PROXY protocol in front. */
@@ -36,7 +39,7 @@ export interface GatewayListenerShape {
 
 export function gatewayListener(shape: GatewayListenerShape): Listener {
   const { bind, passthrough, proxyProtocolSources: sources, ours } = shape
-  const chains = [terminate(shape), ...passthrough.map(passThrough)]
+  const chains = [terminate(shape), ...passthrough.map((service) => passThrough(service, shape.policies))]
   return create(ListenerSchema, {
     name: 'eastwest',
     address: socketAddress(bind.address, bind.port),
@@ -49,7 +52,7 @@ export function gatewayListener(shape: GatewayListenerShape): Listener {
   })
 }
 
-function terminate({ callers, credentialFile }: GatewayListenerShape): Chain {
+function terminate({ callers, policies, credentialFile }: GatewayListenerShape): Chain {
   // Not ON_DOWNSTREAM_DATA, which would deadlock protocols where the server speaks first.
   const proxy = tcpProxy('eastwest', 'BlackHole')
   connectAfterHandshake(proxy, 65_536)
@@ -64,6 +67,7 @@ function terminate({ callers, credentialFile }: GatewayListenerShape): Chain {
     filterChainMatch: { transportProtocol: 'tls' },
     filters: [
       ...callerFilters(callers),
+      ...authorizationFilters(policies, true),
       filter('envoy.filters.network.sni_cluster', SniClusterSchema, create(SniClusterSchema)),
       filter('envoy.filters.network.tcp_proxy', TcpProxySchema, proxy),
     ],
@@ -73,7 +77,10 @@ function terminate({ callers, credentialFile }: GatewayListenerShape): Chain {
 }
 
 /** A chain for each service: a name that is added to a chain makes an Envoy drain all its connections. */
-function passThrough({ upstream, serverNames }: GatewayListenerShape['passthrough'][number]): Chain {
+function passThrough(
+  { upstream, serverNames }: GatewayListenerShape['passthrough'][number],
+  policies: readonly GatewayPolicy[],
+): Chain {
   return {
     name: `passthrough ${upstream}`,
     filterChainMatch: {
@@ -82,6 +89,7 @@ function passThrough({ upstream, serverNames }: GatewayListenerShape['passthroug
       applicationProtocols: [...ISTIO_PROTOCOLS],
     },
     filters: [
+      ...authorizationFilters(policies, false),
       filter(
         'envoy.filters.network.tcp_proxy',
         TcpProxySchema,

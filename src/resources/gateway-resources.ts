@@ -43,6 +43,7 @@ export function gatewayResources(
   const shape: GatewayListenerShape = {
     bind,
     callers: callersOf(model, options),
+    policies: model.authorization.get(`${gateway.namespace}/${gateway.name}`) ?? [],
     passthrough: routes
       .filter(({ passthrough }) => passthrough)
       .map(({ name, aliases }) => ({ upstream: name, serverNames: [name, ...aliases] })),

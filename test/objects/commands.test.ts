@@ -178,6 +178,7 @@ t.test('get has a table for every kind', async (t) => {
       'ServiceEntry',
       '{hosts: [a.b], ports: [{name: h, number: 80}], resolution: STATIC, endpoints: [{address: 192.0.2.1, ports: {h: 15443}}]}',
     ],
+    ['policy', 'security.istio.io/v1', 'AuthorizationPolicy', '{rules: [{}]}'],
     ['p', 'v1', 'Pod', '{containers: [{name: c}]}'],
   ]
   for (const [name, apiVersion, kind, spec] of examples)

@@ -49,6 +49,7 @@ t.test("the story's YAML works unchanged", async (t) => {
     eastWestOnly: true,
     drainMs: 45_000,
     replicas: 1,
+    proxyProtocolSources: [],
     service: { type: 'LoadBalancer', annotations: {} },
   })
 
@@ -59,6 +60,7 @@ t.test("the story's YAML works unchanged", async (t) => {
   const all = {
     workloadSelector: { namespace: 'bookinfo', labels: { app: 'eastwest-gateway' } },
     exposedServices: [],
+    mode: undefined,
   }
   const [setting] = read('bookinfo-ws-eastwest.yaml')
   t.strictSame(setting?.spec, { defaultEastWestGatewaySettings: [all] })
@@ -71,6 +73,7 @@ t.test("the story's YAML works unchanged", async (t) => {
       {
         workloadSelector: { namespace: 'eastwest', labels: { app: 'eastwest-gateway' } },
         exposedServices: [{ serviceLabels: { failover: 'enable' } }, { serviceLabels: { app: 'details' } }],
+        mode: undefined,
       },
     ],
   })
@@ -235,7 +238,12 @@ t.test('gateways: which kinds and types are what', async (t) => {
       'Gateway',
       '{connectionDrainDuration: 1m30s, kubeSpec: {deployment: {replicaCount: 3}, service: {type: NodePort, annotations: {a: b}}}}',
     ),
-    { drainMs: 90_000, replicas: 3, service: { type: 'NodePort', annotations: { a: 'b' } } },
+    {
+      drainMs: 90_000,
+      replicas: 3,
+      proxyProtocolSources: [],
+      service: { type: 'NodePort', annotations: { a: 'b' } },
+    },
   )
   const drain = (text: string) => gateway('IngressGateway', `{connectionDrainDuration: ${text}}`).drainMs
   t.strictSame(['5s', '0s', '1.5h', '250ms'].map(drain), [5_000, 0, 5_400_000, 250])

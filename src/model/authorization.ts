@@ -1,0 +1,90 @@
+// Istio's AuthorizationPolicy for gateways: which ones apply to a gateway, and what of them a gateway of TCP can ask.
+import type { AuthorizationClause, AuthorizationPolicy, AuthorizationRule } from '../objects/types.ts'
+import { type Conditions, nameOf } from './conditions.ts'
+import { byText, matchesLabels } from './labels.ts'
+import type { GatewayPolicy, GatewayRule, ModelGateway } from './types.ts'
+
+/** Policies of this namespace are for every namespace (Istio's default root namespace). */
+const ROOT_NAMESPACE = 'istio-system'
+
+type Policy = AuthorizationPolicy
+
+/** By gateway (`namespace/name`): the policies in force there, by name. Says of each policy what became of it. */
+export function collectAuthorization(
+  policies: readonly Policy[],
+  gateways: readonly ModelGateway[],
+  conditions: Conditions,
+): ReadonlyMap<string, readonly GatewayPolicy[]> {
+  const ordered = policies.toSorted((a, b) => byText(nameOf(a), nameOf(b)))
+  const byGateway = new Map<string, GatewayPolicy[]>()
+  for (const policy of ordered) {
+    const selected = gateways.filter((gateway) => selects(policy, gateway))
+    if (selected.length === 0) continue
+    const compiled = compile(policy, conditions)
+    if (compiled === undefined) continue
+    for (const { namespace, name } of selected) {
+      const key = `${namespace}/${name}`
+      byGateway.set(key, [...(byGateway.get(key) ?? []), compiled])
+    }
+    const names = selected.map(({ namespace, name }) => `${namespace}/${name}`).join(', ')
+    conditions.holds(policy, 'Accepted', 'Accepted', `in force at gateway ${names}`)
+  }
+  return byGateway
+}
+
+function selects({ metadata, spec }: Policy, gateway: ModelGateway): boolean {
+  if (spec.targeted) return false
+  if (metadata.namespace !== gateway.namespace && metadata.namespace !== ROOT_NAMESPACE) return false
+  return spec.selector === undefined || matchesLabels(spec.selector, gateway.labels)
+}
+
+function compile(policy: Policy, conditions: Conditions): GatewayPolicy | undefined {
+  const { name, namespace } = policy.metadata
+  const { action, rules } = policy.spec
+  if (action === 'AUDIT') {
+    conditions.fails(policy, 'Accepted', 'UnsupportedAction', 'spec.action: AUDIT does nothing at a gateway')
+    return undefined
+  }
+  if (action === 'CUSTOM') {
+    // Somebody else was to decide. Who cannot be asked has not said yes.
+    const message = 'spec.action: CUSTOM cannot be asked here; whatever its rules match is denied'
+    conditions.fails(policy, 'Accepted', 'UnsupportedAction', message)
+  }
+  const effect = action === 'ALLOW' ? 'ALLOW' : 'DENY'
+  const named = (i: number): string => `${effect} AuthorizationPolicy/${namespace}/${name} rules[${i}]`
+  const compiled = rules.flatMap((rule, i): GatewayRule[] => {
+    const kept = l4(rule, effect, `spec.rules[${i}]`, policy, conditions)
+    return kept === undefined ? [] : [{ ...kept, name: named(i), namespace }]
+  })
+  return { name: `${namespace}/${name}`, action: effect, rules: compiled }
+}
+
+/**
+ * Istio's rule for TCP: a rule of ALLOW that asks for something of HTTP matches nothing; one of DENY does without that part, and so
+ * denies more. Both keep a connection out where in doubt.
+ */
+function l4(
+  rule: AuthorizationRule,
+  action: 'ALLOW' | 'DENY',
+  where: string,
+  policy: Policy,
+  conditions: Conditions,
+): AuthorizationRule | undefined {
+  const clauses = [...rule.from.flat(), ...rule.to.flat(), ...rule.when]
+  const foreign = clauses.filter((clause) => !isKnown(clause))
+  if (foreign.length === 0) return rule
+  const names = [...new Set(foreign.map(({ name }) => name))].join(', ')
+  const effect = action === 'ALLOW' ? 'this rule allows nothing' : 'this rule denies without it'
+  const message = `${where}: a gateway of TCP cannot tell ${names}; ${effect}`
+  conditions.fails(policy, 'Accepted', 'UnsupportedField', message)
+  if (action === 'ALLOW') return undefined
+  const keep = (all: readonly AuthorizationClause[]) => all.filter(isKnown)
+  return { from: rule.from.map(keep), to: rule.to.map(keep), when: keep(rule.when) }
+}
+
+/** A namespace is told by a piece of the id in the middle, so that only its beginning may be left open. */
+function isKnown({ attribute, values }: AuthorizationClause): boolean {
+  if (attribute === undefined) return false
+  if (attribute === 'namespace') return values.every((value) => value === '*' || !value.startsWith('*'))
+  return attribute !== 'serviceAccount' || values.every((value) => !value.includes('*'))
+}
