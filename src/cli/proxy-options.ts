@@ -204,6 +204,7 @@ const IN_THE_FILE = {
 function readConfig(kind: ProxyKind, reader: FlagReader): ProxyConfig {
   const bind = kind === 'gateway' ? reader.read('bind', readBind) : reader.read('bind', readRange)
   const ip = reader.text('ip') || ownAddress(bind)
+  const names = kind === 'sidecar' ? readNames(reader) : undefined
   const [cluster, name, namespace] = [reader.name('cluster'), reader.name('name'), reader.name('namespace')]
   const network = reader.text('network')
   return {
@@ -239,13 +240,18 @@ function readConfig(kind: ProxyKind, reader: FlagReader): ProxyConfig {
     drainMs: reader.read('drain', parseDuration),
     drainDelayMs: reader.read('drain-delay', parseDuration),
     workers: reader.read('workers', readWorkers),
-    listen: kind === 'gateway' ? reader.read('bind', readSockets) : [],
+    listen: names === undefined ? reader.read('bind', readSockets) : socketsOf(names),
     runtime: reader.read('runtime', readRuntime),
     runtimeFlags: reader.text('runtime-flags').split(' ').filter(Boolean),
     logLevel: reader.read('log-level', readLevel),
     accessLog: reader.read('access-log', readAccessLog),
-    names: kind === 'sidecar' ? readNames(reader) : undefined,
+    names,
   }
+}
+
+/** A port that is for the system to choose cannot be told apart from another such: those each worker binds. */
+function socketsOf({ addresses }: NonNullable<ProxyConfig['names']>): Authority[] {
+  return Object.values(addresses).filter((at) => at !== undefined && at.port !== 0) as Authority[]
 }
 
 function readNames(reader: FlagReader): ProxyConfig['names'] {

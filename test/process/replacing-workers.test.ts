@@ -1,9 +1,9 @@
 // All workers replaced under load, on each runtime.
-import { connect } from 'node:net'
 import type { TLSSocket } from 'node:tls'
 import { echoes, World } from './gateway-world.ts'
 import type { Pod } from './pod.ts'
 import { onEachRuntime } from './runtimes.ts'
+import { storm } from './storm.ts'
 
 /** A ClientHello without a server name, in one record: it is answered by an alert before any crypto (RFC 8446 section 4.1.2). */
 function namelessHello(): Buffer {
@@ -19,44 +19,6 @@ function namelessHello(): Buffer {
 const HELLO = namelessHello()
 const UNRECOGNIZED_NAME = Buffer.from([21, 3, 3, 0, 2, 2, 112])
 
-/** How connection attempts ended: `answered`, or how not. */
-type Outcomes = Record<string, number>
-
-function attempt(port: number): Promise<string> {
-  return new Promise((resolve) => {
-    const received: Buffer[] = []
-    const socket = connect({ host: '127.0.0.1', port, noDelay: true })
-    socket.on('data', (chunk: Buffer) => received.push(chunk))
-    socket.on('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message))
-    socket.on('close', () =>
-      resolve(Buffer.concat(received).equals(UNRECOGNIZED_NAME) ? 'answered' : 'ended without an answer'),
-    )
-    socket.write(HELLO)
-  })
-}
-
-/** New connections every millisecond until `stop`; the outcomes once the last of them has ended. */
-function storm(port: number): { stop(): Promise<Outcomes> } {
-  const outcomes: Outcomes = {}
-  const running = new Set<Promise<void>>()
-  const timer = setInterval(() => {
-    // When the machine is busy, no more than it can answer.
-    if (running.size > 200) return
-    const one = attempt(port).then((outcome) => {
-      outcomes[outcome] = (outcomes[outcome] ?? 0) + 1
-      running.delete(one)
-    })
-    running.add(one)
-  }, 1)
-  return {
-    stop: async () => {
-      clearInterval(timer)
-      await Promise.all(running)
-      return outcomes
-    },
-  }
-}
-
 const workerLines = (pod: Pod, msg: string) =>
   pod.lines.filter((line) => line.msg === msg && line['child'] === 'worker')
 
@@ -66,7 +28,7 @@ onEachRuntime((t, runtime) => {
     const pod = world.start(t, '--workers', '2', '--runtime', runtime, '--drain', '20s')
     await pod.ready('gateway', 2)
     const kept: TLSSocket[] = await Promise.all([1, 2, 3, 4].map(() => world.connect()))
-    const load = storm(world.port)
+    const load = storm(world.port, { say: HELLO, hear: UNRECOGNIZED_NAME })
     for (const round of [1, 2]) {
       pod.process.kill('SIGHUP')
       await pod.line(({ msg }) => msg === 'all replaced', round)

@@ -11,6 +11,8 @@ import { encodeNameTable } from '../../src/resources/name-table.ts'
 import { TYPE } from '../../src/xds/types.ts'
 import { backend, endpoints, OUTBOUND, sidecarListener, upstream } from '../proxy/support.ts'
 import { eventually, freePort, getJson, Pod, type Scope, TestCluster } from './pod.ts'
+import { onEachRuntime } from './runtimes.ts'
+import { storm } from './storm.ts'
 
 const ADDRESS = '127.91.3.7'
 const HOST = 'productpage.bookinfo'
@@ -37,7 +39,7 @@ async function emptyResolver(scope: Scope) {
   return { address: `127.0.0.1:${socket.address().port}`, asked }
 }
 
-async function start(scope: Scope, target: number) {
+async function start(scope: Scope, target: number, more: readonly string[] = []) {
   const cluster = await TestCluster.create(scope)
   const resolver = await emptyResolver(scope)
   const { discovery } = cluster
@@ -62,6 +64,7 @@ async function start(scope: Scope, target: number) {
       '--dns-upstream',
       resolver.address,
       ...any,
+      ...more,
     ],
   ])
   const line = await pod.ready('sidecar')
@@ -169,4 +172,25 @@ t.test('nothing healthy: 503 with the reason, and UH in the log', async (t) => {
     (reply) => !reply.includes(' 503 '),
   )
   t.match(halfClosed, '200 Connection established\r\n\r\ngot early bytes, then the end')
+})
+
+onEachRuntime((t, runtime) => {
+  t.test('replacing its workers under load costs names and SOCKS5 no connection', async (t) => {
+    const [dns, socks, connect] = [await freePort(), await freePort(), await freePort()]
+    const ports = [`--dns=127.0.0.1:${dns}`, `--socks=127.0.0.1:${socks}`, `--connect=127.0.0.1:${connect}`]
+    const { pod, ready } = await start(t, 0, ['--workers', '2', '--runtime', runtime, ...ports])
+    await pod.ready('sidecar', 2)
+    t.match(ready, { dns: `127.0.0.1:${dns}`, socks: `127.0.0.1:${socks}` })
+    // "No authentication" is offered and chosen (RFC 1928 section 3).
+    const load = storm(socks, { say: Buffer.from([5, 1, 0]), hear: Buffer.from([5, 0]) })
+    pod.process.kill('SIGHUP')
+    await pod.line(({ msg }) => msg === 'all replaced')
+    const outcomes = await load.stop()
+    t.comment(`${runtime}: ${JSON.stringify(outcomes)}`)
+    t.same(Object.keys(outcomes), ['answered'])
+    // A datagram may be lost with the socket that it was waiting in; names are asked again.
+    t.same(await ask(ready.dns, HOST), { rcode: 'NOERROR', data: [ADDRESS] })
+    pod.process.kill('SIGTERM')
+    t.same(await pod.exit, [0, null])
+  })
 })

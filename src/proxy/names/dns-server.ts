@@ -6,6 +6,7 @@ import { type Authority, formatAuthority } from './authority.ts'
 import { DnsForwarder, type DnsTransport } from './dns-forwarder.ts'
 import { addressAnswer, type DnsQuery, errorAnswer, parseQuery, RCODE, truncated } from './dns-message.ts'
 import { FrameReader, frame } from './dns-stream.ts'
+import type { BoundDescriptor } from './local-server.ts'
 import type { NameTable } from './name-table.ts'
 
 export interface DnsServerOptions {
@@ -44,8 +45,8 @@ export class DnsServer {
   }
 
   /** Takes one address for both transports. With port 0 the system picks a port that is free for both. */
-  async listen(host: string, port: number): Promise<Authority> {
-    const address = await this.#bind(host, port)
+  async listen(host: string, port: number, fd?: BoundDescriptor): Promise<Authority> {
+    const address = await this.#bind(host, port, fd)
     const upstreams = this.#options.upstreams.filter((upstream) => !isOurs(upstream, address))
     if (upstreams.length < this.#options.upstreams.length) {
       this.#options.logger.warn(
@@ -67,11 +68,15 @@ export class DnsServer {
     await new Promise<void>((resolve) => this.#server.close(() => resolve()))
   }
 
-  async #bind(host: string, port: number): Promise<Authority> {
+  async #bind(host: string, port: number, fd: BoundDescriptor): Promise<Authority> {
     for (let attempt = 1; ; attempt++) {
-      await listening(this.#server, () => this.#server.listen(port, host))
+      await listening(this.#server, () => this.#server.listen(fd === undefined ? { host, port } : { fd }))
       const { address, port: actual } = this.#server.address() as AddressInfo
-      const datagrams = createSocket(isIPv6(address) ? 'udp6' : 'udp4')
+      // Datagrams have no queue of connections to lose: those who share the descriptor share the port.
+      const datagrams = createSocket({
+        type: isIPv6(address) ? 'udp6' : 'udp4',
+        reusePort: fd !== undefined,
+      })
       try {
         await listening(datagrams, () => datagrams.bind(actual, address))
         datagrams.on('message', (message, from) => void this.#answerDatagram(datagrams, message, from))
@@ -81,7 +86,7 @@ export class DnsServer {
       } catch (error) {
         datagrams.close()
         await new Promise<void>((resolve) => this.#server.close(() => resolve()))
-        if (port !== 0 || attempt === 10) throw error
+        if (port !== 0 || fd !== undefined || attempt === 10) throw error
       }
     }
   }

@@ -3,7 +3,7 @@ import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { type Authority, formatAuthority, parseAuthority } from './authority.ts'
 import type { Dialer, DialFailureKind } from './dialer.ts'
-import { handOver, listenLocally, PendingSockets } from './local-server.ts'
+import { type BoundDescriptor, handOver, listenLocally, PendingSockets } from './local-server.ts'
 
 const STATUS_OF: Readonly<Record<DialFailureKind, number>> = {
   unresolved: 502,
@@ -58,8 +58,8 @@ export class HttpConnectServer {
     })
   }
 
-  listen(host: string, port: number): Promise<Authority> {
-    return listenLocally(this.#server, { host, port })
+  listen(host: string, port: number, fd?: BoundDescriptor): Promise<Authority> {
+    return listenLocally(this.#server, { host, port }, fd)
   }
 
   /** Stops accepting and ends what has not got its target yet; connections that stand go on. */

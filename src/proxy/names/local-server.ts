@@ -3,11 +3,14 @@ import { isLoopback } from '../../lib/loopback.ts'
 import { type Authority, formatAuthority } from './authority.ts'
 import type { Tunnel } from './dialer.ts'
 
+/** A descriptor that is bound to the address already, and shared with other processes; without one the address is ours to bind. */
+export type BoundDescriptor = number | undefined
+
 /**
  * Listens on a loopback address only: SOCKS5 and CONNECT carry the pod's identity, and have no authentication of their own.
  * Rejects for any other address, naming it, and with the system's error when the address is taken.
  */
-export function listenLocally(server: Server, at: Authority): Promise<Authority> {
+export function listenLocally(server: Server, at: Authority, fd?: BoundDescriptor): Promise<Authority> {
   if (!isLoopback(at.host)) {
     return Promise.reject(
       new Error(`${formatAuthority(at)} is not a loopback address: whoever reaches it would act as this pod`),
@@ -15,7 +18,7 @@ export function listenLocally(server: Server, at: Authority): Promise<Authority>
   }
   return new Promise((resolve, reject) => {
     server.once('error', reject)
-    server.listen(at.port, at.host, () => {
+    server.listen(fd === undefined ? at : { fd }, () => {
       server.off('error', reject)
       const { address, port } = server.address() as AddressInfo
       resolve({ host: address, port })

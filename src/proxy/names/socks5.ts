@@ -1,7 +1,7 @@
 import { createServer, type Server, type Socket } from 'node:net'
 import type { Authority } from './authority.ts'
 import type { Dialer, DialFailureKind } from './dialer.ts'
-import { handOver, listenLocally, PendingSockets } from './local-server.ts'
+import { type BoundDescriptor, handOver, listenLocally, PendingSockets } from './local-server.ts'
 import { METHOD_CHOSEN, parseGreeting, parseRequest, REPLY, reply } from './socks5-message.ts'
 
 /** RFC 1928 has no code for "one of ours, but nothing healthy": host unreachable says it best. */
@@ -35,8 +35,8 @@ export class Socks5Server {
     this.#server.maxConnections = options.maxConnections ?? 4_096
   }
 
-  listen(host: string, port: number): Promise<Authority> {
-    return listenLocally(this.#server, { host, port })
+  listen(host: string, port: number, fd?: BoundDescriptor): Promise<Authority> {
+    return listenLocally(this.#server, { host, port }, fd)
   }
 
   /** Stops accepting and ends what has not got its target yet; connections that stand go on. */

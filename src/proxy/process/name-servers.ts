@@ -1,5 +1,6 @@
 import type { Clock } from '../../lib/clock.ts'
 import type { Logger } from '../../lib/log.ts'
+import type { InheritedListener, InheritedSocket } from '../context.ts'
 import { type Authority, formatAuthority } from '../names/authority.ts'
 import { Dialer, type OpenListener } from '../names/dialer.ts'
 import { DnsServer } from '../names/dns-server.ts'
@@ -23,6 +24,8 @@ export interface NameServersOptions {
   /** True when `upstreams` were given by hand: then SOCKS5 and CONNECT ask them too, instead of the system's resolver. */
   readonly upstreamsGiven: boolean
   readonly open: OpenListener
+  /** Sockets that were made for this process by another. */
+  readonly inheritedSocket: InheritedSocket
   readonly logger: Logger
   readonly clock?: Clock
 }
@@ -75,11 +78,29 @@ export class NameServers {
   #add(
     name: string,
     at: Authority,
-    server: { listen(host: string, port: number): Promise<Authority>; close(): void | Promise<void> },
-    { logger, clock }: NameServersOptions,
+    server: {
+      listen(host: string, port: number, fd?: number): Promise<Authority>
+      close(): void | Promise<void>
+    },
+    { logger, clock, inheritedSocket }: NameServersOptions,
   ): void {
-    const listen = (host: string, port: number) => server.listen(host, port)
+    let inherited: InheritedListener | undefined
+    const listen = async (host: string, port: number) => {
+      const socket = inheritedSocket(host, port)
+      if (socket !== undefined && 'problem' in socket) throw new Error(socket.problem)
+      inherited = socket
+      try {
+        return await server.listen(host, port, socket?.fd)
+      } catch (error) {
+        socket?.release()
+        throw error
+      }
+    }
+    const close = async () => {
+      await server.close()
+      inherited?.release()
+    }
     this.#listening.push(new KeepListening({ name, at, listen, logger, ...(clock && { clock }) }))
-    this.#stops.push({ name, close: () => server.close() })
+    this.#stops.push({ name, close })
   }
 }

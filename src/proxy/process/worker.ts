@@ -82,6 +82,7 @@ export class Worker {
       onReleased: (address) => this.#tell({ notice: 'released', address }),
       onUsedUp: () => this.#tell({ notice: 'replace' }),
     })
+    const inheritedSocket = (host: string, port: number) => inherited.take(host, port)
     this.#engine = new Engine({
       name: options.name,
       revocation: options.revocation,
@@ -89,7 +90,7 @@ export class Worker {
       logger,
       clock,
       accessLog: options.accessLog,
-      inheritedSocket: (host, port) => inherited.take(host, port),
+      inheritedSocket,
       // An address that we bind ourselves is shared with the other workers, and with our successor while we drain.
       reusePort: true,
     })
@@ -134,7 +135,14 @@ export class Worker {
     if (nameServers !== undefined) {
       const open: NameServersOptions['open'] = (address, port, downstream) =>
         this.#engine.open(address, port, downstream)
-      this.#nameServers = new NameServers({ ...nameServers, names: this.#names, open, logger, clock })
+      this.#nameServers = new NameServers({
+        ...nameServers,
+        names: this.#names,
+        open,
+        inheritedSocket,
+        logger,
+        clock,
+      })
     }
   }
 
