@@ -1,7 +1,8 @@
 import { Command, Option } from 'commander'
 import { formatAuthority, parseAuthority } from '../proxy/names/authority.ts'
 import { callAdmin } from './admin-request.ts'
-import { EXIT_USAGE, parseDuration } from './proxy-options.ts'
+import { parseDuration } from './flag-values.ts'
+import { EXIT_USAGE } from './proxy-options.ts'
 
 /** `isthmus drain`: for a container's preStop; ends once no connection is left, or those that were are cut. */
 export function command(): Command {

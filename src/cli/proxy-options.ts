@@ -1,16 +1,28 @@
 // The flags that gateway and sidecar, their launcher, supervisor and worker share. Each may also come as ISTHMUS_<FLAG>.
 import { readFileSync } from 'node:fs'
-import { isIP, isIPv4 } from 'node:net'
-import { availableParallelism, networkInterfaces } from 'node:os'
+import { isIPv4 } from 'node:net'
+import { networkInterfaces } from 'node:os'
 import { Command, Option } from 'commander'
-import { REVOCATION_MODES, type RevocationMode } from '../identity/revocation.ts'
+import type { RevocationMode } from '../identity/revocation.ts'
 import { fail, ok, type Result } from '../lib/result.ts'
-import { ACCESS_LOG_FORMATS, type AccessLogFormat } from '../proxy/access-log-format.ts'
+import type { AccessLogFormat } from '../proxy/access-log-format.ts'
 import { type Authority, parseAuthority } from '../proxy/names/authority.ts'
 import { parseResolvConf } from '../proxy/names/resolv-conf.ts'
-import { parseBindRange } from '../resources/bind-address.ts'
 import type { NodeInfo } from '../xds/types.ts'
 import { CREDENTIAL_FLAGS, type CredentialSpec, readCredentialFlags } from './credential-flags.ts'
+import {
+  parseDuration,
+  readAccessLog,
+  readBind,
+  readBoolean,
+  readLevel,
+  readRange,
+  readRevocation,
+  readRuntime,
+  readSockets,
+  readUpstreams,
+  readWorkers,
+} from './flag-values.ts'
 import type { RuntimeChoice } from './runtime.ts'
 
 /** Bad usage or configuration, as in sysexits.h. */
@@ -307,82 +319,6 @@ class FlagReader {
         : fail(`${JSON.stringify(text)} is no name: lower-case letters, digits, "-" and "."`),
     )
   }
-}
-
-function readSockets(text: string): Result<Authority[], string> {
-  const parsed = parseAuthority(text)
-  return parsed.ok ? ok([parsed.value]) : ok([])
-}
-
-function readWorkers(text: string): Result<number, string> {
-  if (text === 'auto') return ok(availableParallelism())
-  return /^[1-9]\d{0,2}$/.test(text)
-    ? ok(Number(text))
-    : fail(`${JSON.stringify(text)} is no number of processes: 1 to 999, or auto`)
-}
-
-function readRuntime(text: string): Result<RuntimeChoice, string> {
-  return text === 'node' || text === 'bun' || text === 'auto'
-    ? ok(text)
-    : fail(`there is no runtime "${text}"; there are node, bun and auto`)
-}
-
-function readBind(text: string): Result<string, string> {
-  const parsed = parseAuthority(text)
-  return parsed.ok ? ok(text) : parsed
-}
-
-function readRange(text: string): Result<string, string> {
-  const parsed = parseBindRange(text)
-  return parsed.ok ? ok(text) : parsed
-}
-
-function readLevel(text: string): Result<string, string> {
-  const levels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']
-  return levels.includes(text)
-    ? ok(text)
-    : fail(`there is no level "${text}"; there are ${levels.join(', ')}`)
-}
-
-function readRevocation(text: string): Result<RevocationMode, string> {
-  const mode = REVOCATION_MODES.find((one) => one === text)
-  return mode === undefined ? fail(`expected ${REVOCATION_MODES.join(' or ')}, found "${text}"`) : ok(mode)
-}
-
-function readAccessLog(text: string): Result<AccessLogFormat, string> {
-  const format = ACCESS_LOG_FORMATS.find((one) => one === text)
-  return format === undefined
-    ? fail(`there is no format "${text}"; there are ${ACCESS_LOG_FORMATS.join(', ')}`)
-    : ok(format)
-}
-
-function readBoolean(text: string): Result<boolean, string> {
-  return text === 'true' || text === 'false'
-    ? ok(text === 'true')
-    : fail(`expected true or false, found "${text}"`)
-}
-
-function readUpstreams(text: string): Result<Authority[] | undefined, string> {
-  if (text === '') return ok(undefined)
-  const upstreams: Authority[] = []
-  for (const part of text.split(',')) {
-    const parsed = parseAuthority(part.trim(), 53)
-    if (!parsed.ok) return parsed
-    if (isIP(parsed.value.host) === 0)
-      return fail(`${parsed.value.host} is a name; a resolver is asked by its IP address`)
-    upstreams.push(parsed.value)
-  }
-  return ok(upstreams)
-}
-
-/** `500ms`, `45s`, `2m`, `1h` in milliseconds. */
-export function parseDuration(text: string): Result<number, string> {
-  const match = /^(\d{1,9})(ms|s|m|h)$/.exec(text)
-  if (match === null)
-    return fail(`${JSON.stringify(text)} is no duration; write for example 500ms, 45s or 2m`)
-  return ok(
-    Number(match[1]) * { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 }[match[2] as 'ms' | 's' | 'm' | 'h'],
-  )
 }
 
 function systemResolvers(): Authority[] {

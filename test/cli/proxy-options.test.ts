@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import t from 'tap'
-import { parseDuration } from '../../src/cli/proxy-options.ts'
+import { parseDuration } from '../../src/cli/flag-values.ts'
 import { MAIN } from '../process/pod.ts'
 
 const WHO = [
