@@ -21,23 +21,24 @@ export function dialOptions(connection: Connection, chain: FilterChainConfig, up
 }
 
 /** Undefined for a client inside this process: there is no connection to tell of. */
-function proxiedConnection({ addresses, downstream }: Connection): ProxiedConnection | undefined {
+function proxiedConnection(connection: Connection): ProxiedConnection | undefined {
+  const { addresses, downstream } = connection
   if (downstream === undefined || addresses.destinationIp === '') return undefined
   return {
-    source: { host: addresses.remoteIp, port: downstream.raw.remotePort ?? 0 },
+    source: { host: addresses.remoteIp, port: portOf(connection.remoteAddress) },
     destination: { host: addresses.destinationIp, port: addresses.port },
   }
 }
 
 function tlvsOf(connection: Connection, tlvs: readonly ProxyProtocolTlv[], upstream: string): Tlv[] {
   if (tlvs.length === 0) return []
-  const { addresses, facts, peer, downstream } = connection
+  const { addresses, facts, peer, remoteAddress } = connection
   const { remoteIp, destinationIp, port } = addresses
   const values: Readonly<Record<string, string>> = {
     REQUESTED_SERVER_NAME: facts.sni,
     // Only an identity that was verified here is worth telling.
     DOWNSTREAM_PEER_URI_SAN: peer?.proof?.svid.id.uri ?? '',
-    DOWNSTREAM_REMOTE_ADDRESS: formatAddress(remoteIp, downstream?.raw.remotePort ?? 0),
+    DOWNSTREAM_REMOTE_ADDRESS: remoteAddress,
     DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT: remoteIp,
     DOWNSTREAM_LOCAL_ADDRESS: formatAddress(destinationIp, port),
     DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT: destinationIp,
@@ -45,4 +46,9 @@ function tlvsOf(connection: Connection, tlvs: readonly ProxyProtocolTlv[], upstr
     UPSTREAM_CLUSTER: upstream,
   }
   return tlvs.map((tlv) => formatTlv(tlv, values))
+}
+
+/** Of `ip:port`: the client's own, which a PROXY header downstream may have told. */
+function portOf(address: string): number {
+  return Number(address.slice(address.lastIndexOf(':') + 1)) || 0
 }

@@ -15,7 +15,7 @@ import { silentLogger } from '../../src/lib/log.ts'
 import type { AccessLogEntry } from '../../src/proxy/access-log.ts'
 import { Engine, type EngineOptions } from '../../src/proxy/engine.ts'
 import { ISTIO_PROTOCOLS } from '../../src/resources/istio-protocols.ts'
-import { mtlsAuthenticated } from '../../src/resources/newer-envoy.ts'
+import { addFormattedTlvs, mtlsAuthenticated } from '../../src/resources/newer-envoy.ts'
 import {
   type Cluster,
   Cluster_DiscoveryType,
@@ -110,21 +110,26 @@ export interface TcpProxyOptions {
   readonly idleTimeoutS?: number
   readonly maxConnectAttempts?: number
   readonly maxDurationS?: number
+  /** Type and format. */
+  readonly proxyProtocolTlvs?: readonly (readonly [type: number, format: string])[]
+  readonly hashSourceIp?: boolean
 }
 
 export function tcpProxy(options: TcpProxyOptions = {}): Filter {
-  return filterOf(
-    TcpProxySchema,
-    create(TcpProxySchema, {
-      statPrefix: 'gw',
-      clusterSpecifier: { case: 'cluster', value: options.cluster ?? 'BlackHole' },
-      ...(options.idleTimeoutS === undefined ? {} : { idleTimeout: seconds(options.idleTimeoutS) }),
-      ...(options.maxConnectAttempts === undefined ? {} : { maxConnectAttempts: options.maxConnectAttempts }),
-      ...(options.maxDurationS === undefined
-        ? {}
-        : { maxDownstreamConnectionDuration: seconds(options.maxDurationS) }),
+  const message = create(TcpProxySchema, {
+    statPrefix: 'gw',
+    clusterSpecifier: { case: 'cluster', value: options.cluster ?? 'BlackHole' },
+    ...(options.idleTimeoutS === undefined ? {} : { idleTimeout: seconds(options.idleTimeoutS) }),
+    ...(options.maxConnectAttempts === undefined ? {} : { maxConnectAttempts: options.maxConnectAttempts }),
+    ...(options.maxDurationS === undefined
+      ? {}
+      : { maxDownstreamConnectionDuration: seconds(options.maxDurationS) }),
+    ...(options.hashSourceIp === true && {
+      hashPolicy: [{ policySpecifier: { case: 'sourceIp' as const, value: {} } }],
     }),
-  )
+  })
+  addFormattedTlvs(message, options.proxyProtocolTlvs ?? [])
+  return filterOf(TcpProxySchema, message)
 }
 
 export interface GatewayListenerOptions extends TcpProxyOptions {

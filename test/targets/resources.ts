@@ -1,6 +1,7 @@
 // Listeners as our discovery sends them to any data plane, with everything that makes an Envoy gateway safe.
 import { create } from '@bufbuild/protobuf'
 import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire'
+import { addFormattedTlvs } from '../../src/resources/newer-envoy.ts'
 import type { Filter } from '../../src/xds/gen/envoy/config/listener/v3/listener_components_pb.js'
 import { ListenerSchema } from '../../src/xds/gen/envoy/config/listener/v3/listener_pb.js'
 import { TlsInspectorSchema } from '../../src/xds/gen/envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector_pb.js'
@@ -28,6 +29,8 @@ export interface ChainSpec {
   readonly idleTimeoutS?: number
   readonly maxDurationS?: number
   readonly maxConnectAttempts?: number
+  /** Type and format. */
+  readonly proxyProtocolTlvs?: readonly (readonly [type: number, format: string])[]
   /** Default `handshake`. */
   readonly connectMode?: keyof typeof CONNECT_MODE
   readonly handshakeTimeoutS?: number
@@ -91,6 +94,7 @@ function proxy(chain: ChainSpec): Filter {
     { no: 21, wireType: WireType.Varint, data: new BinaryWriter().uint32(mode).finish() },
     { no: 22, wireType: WireType.LengthDelimited, data: new BinaryWriter().bytes(early).finish() },
   ]
+  addFormattedTlvs(message, chain.proxyProtocolTlvs ?? [])
   return filterOf(TcpProxySchema, message)
 }
 
