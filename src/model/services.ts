@@ -14,6 +14,7 @@ import { isDnsLabel, serviceHost } from './host.ts'
 import { byText, formatLabels } from './labels.ts'
 import type { PodIndex } from './pod-index.ts'
 import { selectProtocol } from './protocol.ts'
+import { proxyProtocolMistake } from './proxy-protocol.ts'
 import type { ModelPort, ModelService } from './types.ts'
 
 /**
@@ -39,6 +40,8 @@ export function collectServices(
       .map((port) => resolvePort(service, port, mine, pods))
     reportPorts(service, ports, mine, pods, conditions)
     reportMode(service, conditions)
+    const mistake = proxyProtocolMistake(annotations)
+    if (mistake !== undefined) conditions.fails(service, 'Accepted', 'InvalidProxyProtocol', mistake)
     collected.push({ name, namespace, host: serviceHost(name, namespace), labels, annotations, ports })
   }
   for (const orphans of slicesOf.values()) {

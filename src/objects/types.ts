@@ -146,6 +146,11 @@ export const SERVICE_MODES = ['terminate', 'passthrough', 'auto'] as const
 export type ServiceMode = (typeof SERVICE_MODES)[number]
 /** Annotation of a Service, and in `configGenerationMetadata` of an item that exposes services. */
 export const MODE_ANNOTATION = 'isthmus.io/mode'
+/**
+ * Annotation of a Service: its endpoints expect the header of the PROXY protocol, `v1` or `v2`, on every connection. What gateways and
+ * sidecars then tell them is the caller's address, and in version 2 its server name (TLV 0x02) and verified SPIFFE id (TLV 0xE0).
+ */
+export const PROXY_PROTOCOL_ANNOTATION = 'isthmus.io/proxy-protocol'
 /** Annotation of an OrganizationSetting: whether gateways enforce reachability or services are only advertised by it. */
 export const REACHABILITY_ANNOTATION = 'isthmus.io/reachability'
 /** Annotation of a gateway: address ranges, separated by commas, whose connections begin with the PROXY protocol. */

@@ -1,6 +1,7 @@
 import { isIP } from 'node:net'
 import { parseSpiffeId } from '../identity/spiffe-id.ts'
 import { own } from '../lib/own.ts'
+import { type ProxyProtocolVersion, proxyProtocolOf } from '../model/proxy-protocol.ts'
 import type { ImportedService, Model, ModelPort, ModelService } from '../model/types.ts'
 import { type EdsEndpoint, localEndpoints, normalise } from './endpoints.ts'
 
@@ -25,6 +26,8 @@ export interface CallableHost {
   readonly gatewayIds: readonly string[]
   /** Where they are of several trust domains: cluster → those of its own, the only ones that may answer for it. */
   readonly pins: Readonly<Record<string, readonly string[]>>
+  /** What its own endpoints expect first. */
+  readonly proxyProtocol: ProxyProtocolVersion | undefined
   /** A Service of this cluster, and not only somebody else's. */
   readonly own: boolean
   /** `name.namespace` does not lead here. */
@@ -63,6 +66,7 @@ function merge(
     namespace: service?.namespace ?? entry?.namespace ?? '',
     gatewayIds,
     pins,
+    proxyProtocol: service && proxyProtocolOf(service.annotations),
     own: service !== undefined,
     noShortName: service === undefined && entry?.noShortName === true,
     ports: ports.map(([number, protocol]) => {

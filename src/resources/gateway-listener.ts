@@ -19,6 +19,7 @@ import { type Callers, callerFilters } from './caller-rules.ts'
 import { filter, pack, seconds, socketAddress, tcpProxy, tlsContext, transportSocket } from './envoy.ts'
 import { ISTIO_PROTOCOLS } from './istio-protocols.ts'
 import { connectAfterHandshake } from './newer-envoy.ts'
+import { tellCaller } from './proxy-protocol-socket.ts'
 
 type Chain = MessageInitShape<typeof FilterChainSchema>
 
@@ -56,6 +57,7 @@ function terminate({ callers, policies, credentialFile }: GatewayListenerShape):
   // Not ON_DOWNSTREAM_DATA, which would deadlock protocols where the server speaks first.
   const proxy = tcpProxy('eastwest', 'BlackHole')
   connectAfterHandshake(proxy, 65_536)
+  tellCaller(proxy)
   const tls = create(DownstreamTlsContextSchema, {
     requireClientCertificate: true,
     disableStatefulSessionResumption: true,

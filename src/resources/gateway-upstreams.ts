@@ -3,6 +3,7 @@ import { create } from '@bufbuild/protobuf'
 import { workloadId } from '../identity/spiffe-id.ts'
 import { aliasesOf } from '../model/aliases.ts'
 import { isMeshWorkload } from '../model/endpoints.ts'
+import { type ProxyProtocolVersion, proxyProtocolOf } from '../model/proxy-protocol.ts'
 import { formatServerName } from '../model/server-name.ts'
 import type { Exposure, Model, ModelPort } from '../model/types.ts'
 import {
@@ -14,12 +15,12 @@ import {
   type Cluster as XdsCluster,
 } from '../xds/gen/envoy/config/cluster/v3/cluster_pb.js'
 import { ClusterLoadAssignmentSchema } from '../xds/gen/envoy/config/endpoint/v3/endpoint_pb.js'
-import { RawBufferSchema } from '../xds/gen/envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer_pb.js'
 import { UpstreamTlsContextSchema } from '../xds/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.js'
 import { TYPE } from '../xds/types.ts'
 import { OWN_METADATA } from './accept-aliases.ts'
 import { type EdsEndpoint, loadAssignment, localEndpoints, normalise, socketMatch } from './endpoints.ts'
 import { adsSource, NO_CIRCUIT_BREAKERS, seconds, tlsContext, transportSocket, uriSan } from './envoy.ts'
+import { clearTextSocket } from './proxy-protocol-socket.ts'
 import type { SnapshotBuilder } from './snapshot-builder.ts'
 
 /** One exposed port as the gateway serves it. Plain data. */
@@ -28,6 +29,8 @@ export interface GatewayRoute {
   readonly name: string
   readonly aliases: readonly string[]
   readonly passthrough: boolean
+  /** What endpoints that are called in clear expect first. */
+  readonly proxyProtocol: ProxyProtocolVersion | undefined
   readonly endpoints: readonly EdsEndpoint[]
 }
 
@@ -52,7 +55,8 @@ function routeOf(model: Model, { service, mode }: Exposure, port: ModelPort): Ga
     return { ...endpoint, mtls: true, ...(passthrough ? {} : { workload: id }) }
   })
   const name = formatServerName({ port: port.number, subset: '', host: service.host })
-  return { name, aliases: aliasesOf(service, port), passthrough, endpoints }
+  const proxyProtocol = proxyProtocolOf(service.annotations)
+  return { name, aliases: aliasesOf(service, port), passthrough, proxyProtocol, endpoints }
 }
 
 /** Cluster and ClusterLoadAssignment of each route. */
@@ -61,9 +65,9 @@ export function addUpstreams(
   routes: readonly GatewayRoute[],
   credentialFile: string,
 ): void {
-  for (const { name, aliases, passthrough, endpoints } of routes) {
+  for (const { name, aliases, passthrough, proxyProtocol, endpoints } of routes) {
     const pins = passthrough ? [] : pinsOf(endpoints)
-    const shape = { aliases, pins, credentialFile: pins.length > 0 ? credentialFile : '' }
+    const shape = { aliases, pins, proxyProtocol, credentialFile: pins.length > 0 ? credentialFile : '' }
     builder.message(TYPE.cluster, ClusterSchema, name, shape, () => upstream(name, shape))
     builder.message(TYPE.endpoints, ClusterLoadAssignmentSchema, name, endpoints, () =>
       loadAssignment(name, endpoints),
@@ -79,10 +83,11 @@ interface UpstreamShape {
   readonly aliases: readonly string[]
   /** Ids of the workloads that are spoken to over mutual TLS. */
   readonly pins: readonly string[]
+  readonly proxyProtocol: ProxyProtocolVersion | undefined
   readonly credentialFile: string
 }
 
-function upstream(name: string, { aliases, pins, credentialFile }: UpstreamShape): XdsCluster {
+function upstream(name: string, { aliases, pins, proxyProtocol, credentialFile }: UpstreamShape): XdsCluster {
   const mutual = (ids: readonly string[], match: Record<string, string>, matchName: string) =>
     mutualTls(name, ids, match, matchName, credentialFile)
   return create(ClusterSchema, {
@@ -102,8 +107,9 @@ function upstream(name: string, { aliases, pins, credentialFile }: UpstreamShape
         : [
             ...pins.map((id) => mutual([id], socketMatch({ workload: id }), id)),
             mutual(pins, socketMatch({}), 'tlsMode-istio'),
-            clearText(),
+            clearText(proxyProtocol),
           ],
+    ...(proxyProtocol !== undefined && { transportSocket: clearTextSocket(proxyProtocol) }),
   })
 }
 
@@ -126,11 +132,10 @@ function mutualTls(
   })
 }
 
-function clearText(): Cluster_TransportSocketMatch {
-  const raw = create(RawBufferSchema)
+function clearText(version: ProxyProtocolVersion | undefined): Cluster_TransportSocketMatch {
   return create(Cluster_TransportSocketMatchSchema, {
     name: 'tlsMode-disabled',
     match: {},
-    transportSocket: transportSocket('envoy.transport_sockets.raw_buffer', RawBufferSchema, raw),
+    transportSocket: clearTextSocket(version),
   })
 }

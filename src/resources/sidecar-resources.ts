@@ -1,4 +1,5 @@
 import { create } from '@bufbuild/protobuf'
+import type { ProxyProtocolVersion } from '../model/proxy-protocol.ts'
 import { formatServerName } from '../model/server-name.ts'
 import type { Model } from '../model/types.ts'
 import {
@@ -12,7 +13,6 @@ import {
 import { ClusterLoadAssignmentSchema } from '../xds/gen/envoy/config/endpoint/v3/endpoint_pb.js'
 import { type Listener, ListenerSchema } from '../xds/gen/envoy/config/listener/v3/listener_pb.js'
 import { TcpProxySchema } from '../xds/gen/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js'
-import { RawBufferSchema } from '../xds/gen/envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer_pb.js'
 import { SecretSchema } from '../xds/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js'
 import { UpstreamTlsContextSchema } from '../xds/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.js'
 import { TYPE } from '../xds/types.ts'
@@ -34,6 +34,7 @@ import {
   uriSan,
 } from './envoy.ts'
 import { encodeNameTable, NAME_TABLE, type NameInfo } from './name-table.ts'
+import { clearTextSocket } from './proxy-protocol-socket.ts'
 import { SnapshotBuilder } from './snapshot-builder.ts'
 
 export interface SidecarOptions {
@@ -78,7 +79,7 @@ export function sidecarResources(
 
 function addHost(
   builder: SnapshotBuilder,
-  { host, ports, gatewayIds, pins }: CallableHost,
+  { host, ports, gatewayIds, pins, proxyProtocol }: CallableHost,
   address: string | undefined,
   credentialFile: string,
 ): void {
@@ -91,6 +92,7 @@ function addHost(
       gatewayIds: remote ? gatewayIds : [],
       pins: remote ? pins : {},
       credentialFile,
+      proxyProtocol,
     }
     builder.message(TYPE.cluster, ClusterSchema, name, shape, () => upstream(name, shape))
     builder.message(TYPE.endpoints, ClusterLoadAssignmentSchema, name, port.endpoints, () =>
@@ -116,6 +118,7 @@ interface UpstreamShape {
   readonly gatewayIds: readonly string[]
   readonly pins: CallableHost['pins']
   readonly credentialFile: string
+  readonly proxyProtocol: ProxyProtocolVersion | undefined
 }
 
 function upstream(name: string, shape: UpstreamShape): XdsCluster {
@@ -142,7 +145,7 @@ function upstream(name: string, shape: UpstreamShape): XdsCluster {
       consecutiveLocalOriginFailure: 2,
       enforcingConsecutiveLocalOriginFailure: 100,
     },
-    transportSocketMatches: [...mutualTls(shape), clearText()],
+    transportSocketMatches: [...mutualTls(shape), clearText(shape.proxyProtocol)],
   })
 }
 
@@ -176,15 +179,11 @@ function mutualTlsMatch(
   })
 }
 
-function clearText(): Cluster_TransportSocketMatch {
+function clearText(version: ProxyProtocolVersion | undefined): Cluster_TransportSocketMatch {
   return create(Cluster_TransportSocketMatchSchema, {
     name: 'tlsMode-disabled',
     match: {},
-    transportSocket: transportSocket(
-      'envoy.transport_sockets.raw_buffer',
-      RawBufferSchema,
-      create(RawBufferSchema),
-    ),
+    transportSocket: clearTextSocket(version),
   })
 }
 

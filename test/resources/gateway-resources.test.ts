@@ -110,7 +110,9 @@ t.test('an Envoy connects upstream only after the handshake', async (t) => {
   const config = listener.filterChains[0]?.filters.at(-1)?.configType
   const proxy = config?.case === 'typedConfig' ? anyUnpack(config.value, TcpProxySchema) : undefined
   t.strictSame(
-    proxy?.$unknown?.map(({ no, data }) => [no, Buffer.from(data).toString('hex')]),
+    proxy?.$unknown
+      ?.filter(({ no }) => no === 21 || no === 22)
+      .map(({ no, data }) => [no, Buffer.from(data).toString('hex')]),
     [
       // upstream_connect_mode: ON_DOWNSTREAM_TLS_HANDSHAKE
       [21, '02'],
@@ -119,6 +121,43 @@ t.test('an Envoy connects upstream only after the handshake', async (t) => {
     ],
   )
 })
+
+t.test(
+  'a Service that asks for the PROXY protocol gets it, with the caller; what is no version is said',
+  async (t) => {
+    const plain = { name: 'productpage', pods: ['10.0.1.10:8080', '10.0.1.11:8080!'] }
+    const annotated = (version: string) =>
+      story.replace(
+        service(plain),
+        service({ ...plain, annotations: { 'isthmus.io/proxy-protocol': version } }),
+      )
+    const socketOf = (yaml: string) => {
+      const accepted = acceptUpstream(resource(build(yaml), TYPE.cluster, NAME))
+      return accepted.ok ? accepted.value.defaultSocket : accepted.error
+    }
+    t.same(socketOf(story), { kind: 'raw' })
+    t.match(socketOf(annotated('v2')), { kind: 'raw', proxyProtocol: { version: 'V2', passTlvs: 'all' } })
+    t.match(socketOf(annotated('v1')), { kind: 'raw', proxyProtocol: { version: 'V1', passTlvs: 'none' } })
+    t.same(socketOf(annotated('v3')), { kind: 'raw' })
+    t.match(
+      modelOf(annotated('v3')).conditions.filter(({ object }) => object === 'Service/bookinfo/productpage'),
+      [{ reason: 'InvalidProxyProtocol', message: /expected v1 or v2, found "v3"/ }],
+    )
+    const listener = acceptListener(resource(build(annotated('v2')), TYPE.listener, 'eastwest'))
+    t.match(listener, {
+      value: {
+        chains: [
+          {
+            proxyProtocolTlvs: [
+              { type: 0x02, format: '%REQUESTED_SERVER_NAME%' },
+              { type: 0xe0, format: '%DOWNSTREAM_PEER_URI_SAN%' },
+            ],
+          },
+        ],
+      },
+    })
+  },
+)
 
 t.test('a policy asks for its trust domain and excludes every other federated one', async (t) => {
   const accepted = acceptListener(resource(build(story), TYPE.listener, 'eastwest'))

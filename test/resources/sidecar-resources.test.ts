@@ -98,6 +98,25 @@ t.test(
   },
 )
 
+t.test(
+  'a Service that asks for the PROXY protocol gets it from sidecars too, and remote gateways do not',
+  async (t) => {
+    const local = service({
+      name: 'productpage',
+      pods: ['10.0.2.10:8080'],
+      annotations: { 'isthmus.io/proxy-protocol': 'v2' },
+    })
+    t.match(acceptUpstream(need(build(imported + local), TYPE.cluster, UPSTREAM)), {
+      value: {
+        socketMatches: [
+          { match: { tlsMode: 'istio' }, socket: { kind: 'tls', proxyProtocol: undefined } },
+          { match: {}, socket: { kind: 'raw', proxyProtocol: { version: 'V2' } } },
+        ],
+      },
+    })
+  },
+)
+
 t.test('its listener has an address of the range, its name leads there', async (t) => {
   const resources = build(imported)
   const accepted = acceptListener(need(resources, TYPE.listener, `${HOST}_9080`))

@@ -39,12 +39,16 @@ export async function bundlesOf(...clusters: string[]): Promise<DomainBundle[]> 
 export interface ServiceShape {
   readonly name: string
   readonly labels?: Readonly<Record<string, string>>
+  readonly annotations?: Readonly<Record<string, string>>
   /** address:port of each pod. */
   readonly pods?: readonly string[]
 }
 
 /** Service and EndpointSlice with port 9080 `http`, as kubectl would show them. */
-export function service({ name, labels = {}, pods = [] }: ServiceShape, namespace = 'bookinfo'): string {
+export function service(
+  { name, labels = {}, annotations = {}, pods = [] }: ServiceShape,
+  namespace = 'bookinfo',
+): string {
   const endpoints = pods.map((pod) => ({
     addresses: [pod.split(':')[0]],
     conditions: { ready: !pod.endsWith('!'), serving: true, terminating: pod.endsWith('!') },
@@ -54,7 +58,7 @@ export function service({ name, labels = {}, pods = [] }: ServiceShape, namespac
     {
       apiVersion: 'v1',
       kind: 'Service',
-      metadata: { name, namespace, labels: { app: name, ...labels } },
+      metadata: { name, namespace, labels: { app: name, ...labels }, annotations },
       spec: { selector: { app: name }, ports: [{ name: 'http', port: 9080, targetPort: port }] },
     },
     {
