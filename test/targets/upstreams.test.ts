@@ -50,7 +50,8 @@ t.test(
       endpoints: [
         assignmentOf(
           OUTBOUND,
-          backends.map(({ port }, i) => ({ port, loadBalancingWeight: 1 + (i % 3) })),
+          // In no order: what an Envoy sorts, and what it does not, is to be seen.
+          [3, 0, 4, 2, 1].map((i) => ({ port: backends[i]?.port ?? 0, loadBalancingWeight: 1 + (i % 3) })),
         ),
       ],
       secrets: [],
@@ -60,7 +61,7 @@ t.test(
       { lbPolicy: 'RING_HASH', ringHashLbConfig: { minimumRingSize: 64, hashFunction: 'MURMUR_HASH_2' } },
       { lbPolicy: 'MAGLEV', maglevLbConfig: { tableSize: 1_009 } },
     ]
-    const sources = Array.from({ length: 40 }, (_, i) => `127.0.${1 + (i % 7)}.${1 + i}`)
+    const sources = Array.from({ length: 120 }, (_, i) => `127.0.${1 + (i % 7)}.${1 + i}`)
     const chosen: Record<string, string[]> = {}
     for (const kind of ['node', 'envoy'] as const) {
       const target = await start(kind, resources(policies[0] ?? {}))

@@ -55,9 +55,11 @@ function firstAtLeast(sorted: BigUint64Array, value: bigint): number {
 }
 
 function maglev<E extends Candidate>(
-  shares: readonly Share<E>[],
+  unsorted: readonly Share<E>[],
   { tableSize }: BalancingConfig,
 ): HashTable<E> {
+  // Whose turn it is first decides who gets a place that two want: it must not hang on the order of the assignment.
+  const shares = unsorted.toSorted((a, b) => (a.endpoint.hashKey < b.endpoint.hashKey ? -1 : 1))
   const size = BigInt(tableSize)
   const greatest = Math.max(...shares.map(({ share }) => share))
   const entries = shares.map(({ endpoint: { hashKey }, share }) => ({
