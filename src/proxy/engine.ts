@@ -28,6 +28,7 @@ import { forbiddenAddress } from './forbidden-address.ts'
 import { rejudgeServer } from './forward.ts'
 import { ProbeGate } from './health/probe-gate.ts'
 import { type Downstream, Listener, type ListenerStatus, type Session } from './listener.ts'
+import { ListenersByPort } from './listeners-by-port.ts'
 import { createResolve, type Resolve, shared } from './resolve.ts'
 import { SecretStore } from './secrets.ts'
 import type { TrafficStats } from './traffic-stats.ts'
@@ -71,6 +72,7 @@ export class Engine {
   readonly #upstreamDeps: UpstreamDeps
   readonly #table: ConnectionTable
   readonly #listeners = new Map<string, Listener>()
+  readonly #byPort: ListenersByPort<Listener>
   readonly #upstreams = new Map<string, Upstream>()
   readonly #names = new UpstreamNames()
   readonly #endpoints = new Map<string, EndpointsConfig>()
@@ -101,7 +103,8 @@ export class Engine {
       accessLog: options.accessLog,
       isUpstream: (name) => this.#upstreams.has(name),
     })
-    const isOwnListener = (host: string, port: number) => this.#listenerAt(host, port) !== undefined
+    this.#byPort = new ListenersByPort(this.#listeners, clock)
+    const isOwnListener = (host: string, port: number) => this.#byPort.reaches(host, port)
     this.#connector = new Connector({ clock, secrets: this.#secrets, verifier })
     this.#dialer = new Dialer({ clock, connector: this.#connector, random, isOwnListener })
     this.#upstreamDeps = {
@@ -172,7 +175,7 @@ export class Engine {
    */
   async open(address: string, port: number, downstream: Downstream): Promise<Result<Session, Ending>> {
     if (this.#draining) return fail({ flag: 'DRAIN', reason: 'this proxy is draining' })
-    const listener = this.#listenerAt(address, port)
+    const listener = this.#byPort.at(address, port)
     if (listener === undefined)
       return fail({ flag: 'NR', reason: `nothing listens on ${address}:${port} for ${downstream.host}` })
     return listener.open(downstream)
@@ -237,11 +240,6 @@ export class Engine {
     this.#upstreams.clear()
   }
 
-  #listenerAt(host: string, port: number): Listener | undefined {
-    for (const listener of this.#listeners.values()) if (listener.answersAt(host, port)) return listener
-    return undefined
-  }
-
   #upsert(typeUrl: string, resource: XdsResource): Problem | undefined {
     switch (typeUrl) {
       case TYPE.listener: {
@@ -284,6 +282,7 @@ export class Engine {
     const current = this.#listeners.get(config.name)
     const warming = this.#secrets.missing(listenerSecrets(config)).length > 0
     if (current === undefined) this.#listeners.set(config.name, new Listener(config, this.#context))
+    this.#byPort.changed()
     if (warming) {
       this.#warmingListeners.set(config.name, config)
       return undefined
@@ -301,6 +300,7 @@ export class Engine {
     if (listener === undefined) return
     listener.close()
     this.#listeners.delete(name)
+    this.#byPort.changed()
     this.#warmingListeners.delete(name)
     this.#context.drainWhere(({ listener: owner }) => owner === name, `listener ${name} was removed`)
   }

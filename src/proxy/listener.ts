@@ -97,11 +97,9 @@ export class Listener {
     return this.#state
   }
 
-  /** Whether clients inside this process that ask for this address are meant. */
-  answersAt(host: string, port: number): boolean {
-    const state = this.#state
-    const bound = state.phase === 'listening' ? state : this.#config.address
-    return bound.host === host && bound.port === port
+  /** Where it listens, or will. */
+  get boundTo(): { readonly host: string; readonly port: number } {
+    return this.#state.phase === 'listening' ? this.#state : this.#config.address
   }
 
   /**
