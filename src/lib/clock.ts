@@ -36,3 +36,25 @@ function pieceOf(ms: number): number {
   const step = 2 ** (Math.floor(Math.log2(longest)) - 5)
   return Math.floor(longest / step) * step
 }
+
+const JUMP_CHECK_MS = 500
+/** Less than this is a busy machine, or somebody who corrects the time little by little. */
+const JUMP_MS = 2_000
+
+/**
+ * Calls back when the wall clock was set, forward or back, or the machine slept: timers count on without it, so whatever was to
+ * end at a time of day must be looked at again. Noticed within half a second. Returns its cancel function.
+ */
+export function onClockJump(clock: Clock, callback: (byMs: number) => void): () => void {
+  let cancel = () => {}
+  const wait = (lastMs: number): void => {
+    cancel = clock.after(JUMP_CHECK_MS, () => {
+      const nowMs = clock.now()
+      const byMs = nowMs - lastMs - JUMP_CHECK_MS
+      wait(nowMs)
+      if (Math.abs(byMs) >= JUMP_MS) callback(byMs)
+    })
+  }
+  wait(clock.now())
+  return () => cancel()
+}

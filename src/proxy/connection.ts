@@ -25,7 +25,14 @@ export type ConnectionState =
 export interface Peer {
   readonly caller: Caller
   /** Undefined: his identity is not ours to verify (passthrough, plain TCP). */
-  readonly proof: { readonly leaf: Uint8Array; readonly svid: VerifiedSvid } | undefined
+  readonly proof:
+    | {
+        readonly leaf: Uint8Array
+        readonly svid: VerifiedSvid
+        /** When it was verified first, milliseconds since the epoch. */
+        readonly atMs: number
+      }
+    | undefined
 }
 
 /** Between whom a connection is; empty and 0 for a client inside this process. */

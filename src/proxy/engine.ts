@@ -1,6 +1,6 @@
 import type { RevocationMode } from '../identity/revocation.ts'
 import { SvidVerifier } from '../identity/verify-svid.ts'
-import { type Clock, systemClock } from '../lib/clock.ts'
+import { type Clock, onClockJump, systemClock } from '../lib/clock.ts'
 import type { Logger } from '../lib/log.ts'
 import { fail, type Problem, problem, type Result } from '../lib/result.ts'
 import { acceptEndpoints } from '../resources/accept-endpoints.ts'
@@ -87,6 +87,7 @@ export class Engine {
   readonly #dialer: Dialer
   readonly #revocation: RevocationMode
   #cancelCrlEnd: () => void = () => {}
+  readonly #cancelJumps: () => void
   #draining = false
 
   constructor(options: EngineOptions) {
@@ -138,6 +139,10 @@ export class Engine {
       drainWhere: (matches, why) => this.#table.drainWhere(matches, limits.drainMs, why),
       guard: (connection, run) => this.#table.guard(connection, run),
     }
+    this.#cancelJumps = onClockJump(clock, (byMs) => {
+      logger.warn({ byMs }, 'the clock was set, or this machine slept: open connections are judged again')
+      for (const listener of this.#listeners.values()) listener.rejudge()
+    })
   }
 
   /**
@@ -234,6 +239,7 @@ export class Engine {
   /** Ends everything now. */
   async close(): Promise<void> {
     this.#cancelCrlEnd()
+    this.#cancelJumps()
     await this.drain(0)
     for (const upstream of this.#upstreams.values()) upstream.close()
     this.#listeners.clear()

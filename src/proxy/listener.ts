@@ -116,7 +116,7 @@ export class Listener {
     )
     this.#speaksForOthers = compileRanges(config.proxyProtocol?.sources ?? [])
     if (replaced.value.size > 0) this.#drainChains(replaced.value)
-    this.#rejudge()
+    this.rejudge()
     if (this.#server === undefined && this.#state.phase !== 'closed') this.#bind()
     return undefined
   }
@@ -216,7 +216,7 @@ export class Listener {
   }
 
   /** Judges what is open by the policy and trust that are in force now. */
-  #rejudge(): void {
+  rejudge(): void {
     for (const connection of [...this.#connections]) {
       this.#context.guard(connection, () => this.#acceptor.rejudge(connection))
     }

@@ -167,10 +167,11 @@ export class TlsAcceptor {
     const leaf = peerLeaf(stream)
     if (chain === undefined) return fail({ flag: 'NR', reason: 'its filter chain was removed' })
     if (leaf === undefined) return fail({ flag: 'ID_REFUSED', reason: 'the client showed no certificate' })
-    const svid = this.#identify(chain, leaf)
+    const atMs = this.#context.clock.now()
+    const svid = this.#identify(chain, leaf, atMs)
     if (!svid.ok) return svid
     const caller = { ...this.#callerOf(connection, chain, svid.value.id.uri), issuer: svid.value.issuer }
-    connection.peer = { caller, proof: { leaf, svid: svid.value } }
+    connection.peer = { caller, proof: { leaf, svid: svid.value, atMs } }
     const admitted = this.#judge.admit(connection, chain.policy, caller)
     return admitted.ok ? ok(chain) : admitted
   }
@@ -179,7 +180,7 @@ export class TlsAcceptor {
     const { svid } = connection.peer?.proof ?? {}
     if (svid !== undefined) {
       const lastsMs = svid.notAfterMs - this.#context.clock.now()
-      connection.limit(lastsMs, { flag: 'ID_EXPIRED', reason: `the certificate of ${svid.id.uri} ended` })
+      connection.limit(lastsMs, expired(svid))
     }
     const { sni } = connection.facts
     const upstream = this.#upstreamOf(chain, sni) ?? sni
@@ -188,15 +189,10 @@ export class TlsAcceptor {
     )
   }
 
-  #identify({ config, edge }: ServedChain, leaf: Uint8Array): Result<VerifiedSvid, Ending> {
+  #identify({ config, edge }: ServedChain, leaf: Uint8Array, nowMs: number): Result<VerifiedSvid, Ending> {
     if (config.tls === undefined || edge === undefined)
       return fail({ flag: 'NR', reason: 'its filter chain does not terminate TLS any more' })
-    const verdict = this.#context.verifier.verify(
-      leaf,
-      edge.material.bundles,
-      this.#context.clock.now(),
-      'client',
-    )
+    const verdict = this.#context.verifier.verify(leaf, edge.material.bundles, nowMs, 'client')
     if (!verdict.ok) {
       return fail({
         flag: 'ID_REFUSED',
@@ -220,7 +216,15 @@ export class TlsAcceptor {
     const { peer } = connection
     if (chain === undefined || peer === undefined || connection.ended) return
     if (peer.proof !== undefined) {
-      const again = this.#identify(chain, peer.proof.leaf)
+      const { leaf, svid, atMs } = peer.proof
+      const nowMs = this.#context.clock.now()
+      // The timer that ends it does not know when the clock was set.
+      if (nowMs >= svid.notAfterMs) {
+        connection.end(expired(svid), 'reset')
+        return
+      }
+      // A clock that was set back makes a certificate no younger than it was once.
+      const again = this.#identify(chain, leaf, Math.max(nowMs, atMs))
       if (!again.ok) {
         connection.end({ ...again.error, reason: `after a change: ${again.error.reason}` }, 'reset')
         return
@@ -228,6 +232,10 @@ export class TlsAcceptor {
     }
     this.#judge.again(connection, chain.policy, peer.caller)
   }
+}
+
+function expired({ id }: VerifiedSvid): Ending {
+  return { flag: 'ID_EXPIRED', reason: `the certificate of ${id.uri} ended` }
 }
 
 function refuseHello(connection: Connection, alert: number | undefined, reason: string): void {

@@ -1,6 +1,6 @@
 import { mock } from 'node:test'
 import t from 'tap'
-import { systemClock } from '../../src/lib/clock.ts'
+import { type Clock, onClockJump, systemClock } from '../../src/lib/clock.ts'
 
 const HOUR_MS = 3_600_000
 const NINETY_DAYS = 90 * 24
@@ -55,3 +55,26 @@ t.test('durations that hardly differ share one list of timers, and are waited fo
   for (const ms of [0, 1, 64, 65, 999, 3_600_000, 2 ** 31, 5 * 2 ** 31])
     t.ok(piecesOf(ms).length <= 10, `${ms}`)
 })
+t.test(
+  'a clock that is set, either way, is noticed; one that is busy or corrected little by little is not',
+  async (t) => {
+    const due: (() => void)[] = []
+    let now = 1_000_000
+    const clock: Clock = {
+      now: () => now,
+      after: (_ms, callback) => {
+        due.push(callback)
+        return () => due.splice(0)
+      },
+    }
+    const jumps: number[] = []
+    const cancel = onClockJump(clock, (byMs) => jumps.push(byMs))
+    for (const passed of [500, 700, 1_900, 60_500, -3_600_000, 500, 400]) {
+      now += passed
+      due.shift()?.()
+    }
+    t.same(jumps, [60_000, -3_600_500])
+    cancel()
+    t.same(due, [])
+  },
+)

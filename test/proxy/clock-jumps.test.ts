@@ -1,0 +1,63 @@
+// The wall clock is set while connections are open: what has ended by it is cut, and nothing else is.
+import { once } from 'node:events'
+import type { TLSSocket } from 'node:tls'
+import t from 'tap'
+import { type Clock, systemClock } from '../../src/lib/clock.ts'
+import { TYPE } from '../../src/xds/types.ts'
+import { allow, backend, gateway, gatewayListener, gone, uriPrincipal } from './support.ts'
+
+const HOUR_MS = 3_600_000
+
+/** The real clock, but for the time of day. */
+class SetClock implements Clock {
+  offsetMs = 0
+  readonly after = systemClock.after
+  now(): number {
+    return Date.now() + this.offsetMs
+  }
+}
+
+async function world(t: { teardown(end: () => unknown): void }) {
+  const target = await backend()
+  const clock = new SetClock()
+  const { proxy, connect } = await gateway(target, { engine: { clock } })
+  t.teardown(() => Promise.all([proxy.engine.close(), target.close()]))
+  return { target, clock, proxy, connect }
+}
+
+async function echoes(socket: TLSSocket): Promise<boolean> {
+  socket.write('x')
+  await once(socket, 'data')
+  return true
+}
+
+t.test('forward past the end of certificates: open connections are cut, new ones refused', async (t) => {
+  const { target, clock, proxy, connect } = await world(t)
+  const sockets = await Promise.all([connect(), connect()])
+  await Promise.all(sockets.map(echoes))
+  clock.offsetMs = 30 * 24 * HOUR_MS
+  await Promise.all(sockets.map(gone))
+  t.match(await proxy.lines(2), [{ flag: 'ID_EXPIRED' }, { flag: 'ID_EXPIRED' }])
+  const { accepts } = target
+  await gone(await connect())
+  t.match((await proxy.lines(3))[2], { flag: 'ID_REFUSED', reason: /expired/ })
+  t.equal(target.accepts, accepts, 'and causes no connect')
+})
+
+t.test('back by an hour: young certificates are refused, connections that are open go on', async (t) => {
+  const { clock, proxy, connect } = await world(t)
+  const socket = await connect()
+  t.ok(await echoes(socket))
+  clock.offsetMs = -HOUR_MS
+  await gone(await connect())
+  t.match((await proxy.lines(1))[0], { flag: 'ID_REFUSED', reason: /not valid/ })
+  const rbac = allow({ callers: [uriPrincipal('prefix', 'spiffe://cluster-1.example/')] })
+  proxy.put(TYPE.listener, gatewayListener({ rbac }))
+  t.ok(await echoes(socket), 'judged again, by a policy that allows it')
+  proxy.put(
+    TYPE.listener,
+    gatewayListener({ rbac: allow({ nobody: [uriPrincipal('exact', 'spiffe://x/y')] }) }),
+  )
+  await gone(socket)
+  t.match((await proxy.lines(2))[1], { flag: 'RBAC_DENIED' }, 'and by one that does not')
+})
