@@ -98,12 +98,17 @@ interface Attempt {
   nodeSent: boolean
 }
 
+/** Of one response. Ours are split at 3 MB; another server's whole state, or one large table of names, is far below this. */
+const MAX_MESSAGE_BYTES = 32 * 1024 * 1024
+
 const identity = (bytes: Buffer): Buffer => bytes
 
 export class XdsClient {
   readonly #options: XdsClientOptions
   readonly #variant: Variant
   readonly #types = new Map<string, ClientType>()
+  /** What was refused last and said so, by type. */
+  readonly #told = new Map<string, string>()
   readonly #logger: Logger
   readonly #clock: Clock
   readonly #backoff: Backoff
@@ -269,8 +274,17 @@ export class XdsClient {
     // The receiver may have stopped the client, or the stream may be lost.
     if (this.#attempt !== attempt) return
     const error = problems.length === 0 ? undefined : problems.map(formatProblem).join('; ')
-    if (error !== undefined) this.#logger.warn({ typeUrl: type.typeUrl, error }, 'xds resources refused')
+    this.#tell(type.typeUrl, error)
     attempt.call.write(Buffer.from(encodeRequest(this.#variant, type.answer(response, error))))
+  }
+
+  /** A server that sends the same again and again is not to fill the log with it. */
+  #tell(typeUrl: string, error: string | undefined): void {
+    if (error === undefined) this.#told.delete(typeUrl)
+    else if (this.#told.get(typeUrl) !== error) {
+      this.#told.set(typeUrl, error)
+      this.#logger.warn({ typeUrl, error }, 'xds resources refused')
+    }
   }
 
   #judge(response: XdsResponse, update: Update): readonly Problem[] | Promise<readonly Problem[]> {
@@ -324,7 +338,7 @@ function openCall(options: XdsClientOptions, path: string): { client: Client; ca
     'grpc.keepalive_time_ms': keepalive.timeMs,
     'grpc.keepalive_timeout_ms': keepalive.timeoutMs,
     'grpc.keepalive_permit_without_calls': 1,
-    'grpc.max_receive_message_length': -1,
+    'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
     'grpc-node.flow_control_window': 8 * 1024 * 1024,
     // A subchannel shared with an earlier attempt would keep that attempt's certificate.
     'grpc.use_local_subchannel_pool': 1,

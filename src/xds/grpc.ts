@@ -1,4 +1,6 @@
 // gRPC over HTTP/2, the part that a server of bidirectional streams needs. Source: grpc/grpc doc/PROTOCOL-HTTP2.md.
+import { constants, type ServerHttp2Stream } from 'node:http2'
+import type { Clock } from '../lib/clock.ts'
 import { fail, ok, type Result } from '../lib/result.ts'
 
 /** google.rpc.Code, the ones used here. */
@@ -82,4 +84,17 @@ export class MessageReader {
     }
     return ok(messages)
   }
+}
+
+/** How long a client may take to end its side once ours has ended. */
+const LINGER_MS = 1_000
+
+/**
+ * Resets a stream that our side has ended if the client does not end its own: he could keep it for ever, and send on it. Not at
+ * once, for a reset overtakes the status.
+ */
+export function closeSoon(stream: ServerHttp2Stream, clock: Clock): void {
+  if (stream.closed) return
+  const cancel = clock.after(LINGER_MS, () => stream.close(constants.NGHTTP2_NO_ERROR))
+  stream.once('close', cancel)
 }

@@ -7,7 +7,7 @@ import type { Result } from '../lib/result.ts'
 import { AdsStream } from './ads-stream.ts'
 import { decodeRequest } from './codec-request.ts'
 import { encodePush } from './codec-response.ts'
-import { GRPC, MessageReader, messagePrefix, type Refusal, trailersOf } from './grpc.ts'
+import { closeSoon, GRPC, MessageReader, messagePrefix, type Refusal, trailersOf } from './grpc.ts'
 import type { Variant, XdsRequest } from './messages.ts'
 import type { ViewSource } from './snapshot-cache.ts'
 import type { SubscriptionStatus, View } from './subscription.ts'
@@ -131,6 +131,7 @@ export class ServerStream {
         'xds stream ended',
       )
     if (!this.#stream.destroyed) this.#stream.end()
+    closeSoon(this.#stream, this.#host.clock)
   }
 
   /** Asks again who may see what: for when trust or reachability changed under an open stream. */

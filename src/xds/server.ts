@@ -17,7 +17,7 @@ import type { SecureContextOptions, TLSSocket, TlsOptions } from 'node:tls'
 import { type Clock, systemClock } from '../lib/clock.ts'
 import type { Logger } from '../lib/log.ts'
 import { isLoopback } from '../lib/loopback.ts'
-import { GRPC, type Refusal, trailersOf } from './grpc.ts'
+import { closeSoon, GRPC, type Refusal, trailersOf } from './grpc.ts'
 import { METHODS } from './methods.ts'
 import { type ClientStatus, ServerStream, type StreamHost, type StreamLimits } from './server-stream.ts'
 import type { StreamPeer } from './types.ts'
@@ -226,16 +226,19 @@ export class XdsServer {
     const isGrpc = String(headers['content-type'] ?? '').startsWith('application/grpc')
     if (headers[':method'] !== 'POST' || !isGrpc) {
       stream.respond({ ':status': headers[':method'] === 'POST' ? 415 : 405 }, { endStream: true })
+      closeSoon(stream, this.#clock)
       return
     }
     const path = headers[':path'] ?? ''
     const method = METHODS.get(path)
     const peer = peerOf(session)
-    if (method === undefined) refuse(stream, { code: GRPC.unimplemented, message: `unknown method ${path}` })
+    if (method === undefined)
+      refuse(stream, { code: GRPC.unimplemented, message: `unknown method ${path}` }, this.#clock)
     // Without one it would look like a client in clear, who may have more than a stranger.
-    else if (tls && peer.certificate === undefined) refuse(stream, NO_CERTIFICATE)
-    else if (this.#closing) refuse(stream, SHUTTING_DOWN)
-    else if (!this.#options.ready()) refuse(stream, { code: GRPC.unavailable, message: 'not ready yet' })
+    else if (tls && peer.certificate === undefined) refuse(stream, NO_CERTIFICATE, this.#clock)
+    else if (this.#closing) refuse(stream, SHUTTING_DOWN, this.#clock)
+    else if (!this.#options.ready())
+      refuse(stream, { code: GRPC.unavailable, message: 'not ready yet' }, this.#clock)
     else {
       const served = new ServerStream(stream, method.variant, method.onlyType, peer, this.#host)
       this.#streams.add(served)
@@ -248,12 +251,13 @@ const NO_CERTIFICATE: Refusal = { code: GRPC.unauthenticated, message: 'a client
 const SHUTTING_DOWN: Refusal = { code: GRPC.unavailable, message: 'server is shutting down' }
 
 /** "Trailers-Only": the status in the headers, no body. */
-function refuse(stream: ServerHttp2Stream, why: Refusal): void {
+function refuse(stream: ServerHttp2Stream, why: Refusal, clock: Clock): void {
   stream.respond(
     { ':status': 200, 'content-type': 'application/grpc', ...trailersOf(why) },
     { endStream: true },
   )
   stream.resume()
+  closeSoon(stream, clock)
 }
 
 function peerOf(session: Http2Session): StreamPeer {
