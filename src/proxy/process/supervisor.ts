@@ -24,6 +24,8 @@ import { Workers } from './workers.ts'
 
 /** Changes in quick succession are one write. */
 const SAVE_DELAY_MS = 200
+/** How long after a failure to write it is tried again, whatever changes meanwhile: a full disk. */
+const SAVE_AGAIN_MS = 2_000
 /** How often a snapshot that does not change is confirmed while discovery is there. */
 const CONFIRM_MS = 10 * 60_000
 
@@ -71,6 +73,8 @@ export class Supervisor implements SupervisorView {
   readonly #nacks: Record<string, number> = {}
   #savedMs = 0
   #snapshotProblems: readonly string[] = []
+  /** Why the last attempt to save failed; empty when it did not. */
+  #saveFailed = ''
   #lastUpdateMs = 0
   #identifier = ''
   readonly #refused = new Map<string, Problem>()
@@ -325,8 +329,8 @@ export class Supervisor implements SupervisorView {
     this.#cache.set(snapshot.set(TYPE.secret, secrets))
   }
 
-  #saveSoon(): void {
-    this.#cancelSave ??= this.#clock.after(SAVE_DELAY_MS, () => {
+  #saveSoon(ms = SAVE_DELAY_MS): void {
+    this.#cancelSave ??= this.#clock.after(ms, () => {
       this.#cancelSave = undefined
       this.#save()
     })
@@ -338,9 +342,15 @@ export class Supervisor implements SupervisorView {
       this.#snapshotFile.save(this.#resources.snapshot())
       this.#savedMs = this.#clock.now()
       this.#snapshotProblems = []
+      if (this.#saveFailed !== '') this.#logger.info('the snapshot is saved again')
+      this.#saveFailed = ''
     } catch (error) {
-      this.#logger.warn({ err: error }, 'the snapshot could not be saved')
-      this.#snapshotProblems = [`not saved: ${(error as Error).message}`]
+      const why = error instanceof Error ? error.message : String(error)
+      // Said once, not every two seconds.
+      if (why !== this.#saveFailed) this.#logger.warn({ err: error }, 'the snapshot could not be saved')
+      this.#saveFailed = why
+      this.#snapshotProblems = [`not saved: ${why}`]
+      this.#saveSoon(SAVE_AGAIN_MS)
     }
   }
 
