@@ -47,15 +47,18 @@ export class TestDiscovery {
   readonly cache = new SnapshotCache({ identifier: 'test-discovery' })
   readonly nodes: NodeInfo[] = []
   readonly #ca: Ca
+  readonly #host: string
   #server: XdsServer | undefined
-  #port = 0
+  #port: number
 
-  constructor(ca: Ca) {
+  constructor(ca: Ca, host = '127.0.0.1', port = 0) {
     this.#ca = ca
+    this.#host = host
+    this.#port = port
   }
 
   get address(): string {
-    return `127.0.0.1:${this.#port}`
+    return `${this.#host}:${this.#port}`
   }
 
   /** On the same port again after `stop`. */
@@ -73,7 +76,7 @@ export class TestDiscovery {
       logger: silentLogger,
     })
     const at = await this.#server.listen({
-      host: '127.0.0.1',
+      host: this.#host,
       port: this.#port,
       tls: serverTlsOptions(credential.value, bundles),
     })

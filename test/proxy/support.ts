@@ -134,6 +134,7 @@ export function tcpProxy(options: TcpProxyOptions = {}): Filter {
 
 export interface GatewayListenerOptions extends TcpProxyOptions {
   readonly name?: string
+  readonly host?: string
   readonly port?: number
   readonly rbac?: Filter | Filter[]
   readonly alpn?: readonly string[]
@@ -147,6 +148,7 @@ export function gatewayListener(options: GatewayListenerOptions = {}): XdsResour
 
 export interface ListenerOptions {
   readonly name?: string
+  readonly host?: string
   readonly port?: number
   /** Default: none. */
   readonly listenerFilters?: readonly MessageInitShape<typeof ListenerFilterSchema>[]
@@ -159,6 +161,7 @@ export function listenerOf(
   filterChains: readonly MessageInitShape<typeof FilterChainSchema>[],
   {
     name = 'eastwest',
+    host = '127.0.0.1',
     port = 0,
     listenerFilters = [],
     listenerFiltersTimeoutS,
@@ -169,7 +172,7 @@ export function listenerOf(
     ListenerSchema,
     create(ListenerSchema, {
       name,
-      address: socketAddress('127.0.0.1', port),
+      address: socketAddress(host, port),
       filterChains: [...filterChains],
       listenerFilters: [...listenerFilters],
       ...(listenerFiltersTimeoutS === undefined
