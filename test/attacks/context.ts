@@ -81,13 +81,17 @@ export class AttackContext {
     return client
   }
 
-  /** Sends bytes (an array: in segments of their own) and waits for an answer: a ServerHello or the end. */
-  async send(bytes: Buffer | string | readonly Buffer[], listener?: string): Promise<Seen> {
+  /**
+   * Sends bytes (an array: in segments of their own) and waits for an answer: a ServerHello or the end. `fin`: nothing more comes
+   * from this client.
+   */
+  async send(bytes: Buffer | string | readonly Buffer[], listener?: string, fin = false): Promise<Seen> {
     const wire = this.wire(listener)
     for (const segment of Array.isArray(bytes) ? bytes : [bytes]) {
       if (!wire.socket.writable) break
       await new Promise<void>((resolve) => wire.socket.write(segment as Buffer, () => resolve()))
     }
+    if (fin) wire.socket.end()
     await wire.until(() => wire.tcpEnd !== 'open' || seenRaw(wire).serverHello)
     return seenRaw(wire)
   }

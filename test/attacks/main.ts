@@ -6,8 +6,10 @@ import { type Target, type TargetKind, unavailable } from '../targets/target.ts'
 import { catalogue } from './catalogue.ts'
 import { TRUST_DOMAIN } from './certificates.ts'
 import { setScene } from './context.ts'
+import { runGenerated } from './generated.ts'
 import { table } from './report.ts'
 import { type AttackResult, runCatalogue } from './run.ts'
+import { measureRefusals, sameClass, secretsKept } from './timing.ts'
 
 const scene = await setScene()
 const attacks = catalogue(scene.pool)
@@ -51,6 +53,24 @@ count(
   leaked.length === refusing.length,
 )
 await control.stop()
+
+const seed = Number(process.env['ATTACK_SEED'] ?? 20_261)
+for (const target of targets.filter(({ kind }) => kind !== 'envoy')) {
+  const { inputs, failures } = await runGenerated(target, scene, 5_000, seed)
+  for (const failure of failures) console.log(failure)
+  count(
+    `${target.kind}: ${inputs} generated inputs (seed ${seed}), none reaches the backend`,
+    failures.length === 0,
+  )
+  const { answers, timings } = await measureRefusals(target, scene, 12_000)
+  for (const { reason, trials, medianUs, t } of timings)
+    console.log(
+      `  ${reason.padEnd(14)} ${medianUs.toFixed(1)} µs, ${trials} trials, t = ${t.toFixed(2)} against unknown`,
+    )
+  count(`${target.kind}: one answer to every name that leads nowhere`, answers.size === 1)
+  count(`${target.kind}: the clock does not tell unknown names from hidden ones`, secretsKept(timings))
+  count(`${target.kind}: the other refusals take as long`, sameClass(timings))
+}
 
 for (const target of targets) await target.stop()
 await scene.canary.close()
