@@ -216,12 +216,13 @@ export class Discovery {
     })
     const trust = this.#trust.collect(identity, model.peers)
     const bundles = trust.bundles.list.map(domainBundle)
+    const inputs = { model, bundles, clusterBundles: this.#trust.clusterBundles(model) }
     const renewed = this.#state !== undefined && this.#state.identity !== identity
     this.#state = { identity, model, trust, bundles }
     this.#computed++
     this.#computeAgainFor(model)
-    if (this.#views === undefined) this.#views = new Views({ model, bundles }, this.#logger)
-    else this.#views.refresh({ model, bundles })
+    if (this.#views === undefined) this.#views = new Views(inputs, this.#logger)
+    else this.#views.refresh(inputs)
     this.#secureListener(identity, trust)
     this.#reauthorize(model, trust)
     this.#peers.sync(model)

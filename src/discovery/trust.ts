@@ -2,7 +2,8 @@ import { withOwnCrls } from '../identity/attach-crls.ts'
 import type { Identity } from '../identity/identity.ts'
 import { TrustBundle, TrustBundles } from '../identity/trust-bundle.ts'
 import { fail, type Problem, problem, type Result } from '../lib/result.ts'
-import type { Peer } from '../model/types.ts'
+import type { Model, Peer } from '../model/types.ts'
+import { type DomainBundle, domainBundle } from '../resources/envoy.ts'
 
 /** The bundles in force, and what was wrong with those of peers. */
 export interface Trust {
@@ -34,6 +35,16 @@ export class TrustKeeper {
     }
     const all = new TrustBundles(bundles)
     return { bundles: all, problems: [...problems, ...all.problems] }
+  }
+
+  /** Of each peer that shares its trust domain or a CA, the bundle that alone vouches for its gateways. */
+  clusterBundles({ origins, peers }: Model): ReadonlyMap<string, DomainBundle> {
+    const bundles = peers.flatMap(({ cluster }): [string, DomainBundle][] => {
+      const bundle = this.#parsed.get(cluster)?.bundle
+      const { issuers = [] } = origins.get(cluster) ?? {}
+      return bundle === undefined || issuers.length === 0 ? [] : [[cluster, domainBundle(bundle)]]
+    })
+    return new Map(bundles)
   }
 
   #parse(peer: Peer): Problem | undefined {

@@ -34,6 +34,8 @@ export type ViewKey =
 export interface ViewInputs {
   readonly model: Model
   readonly bundles: readonly DomainBundle[]
+  /** By peer, where clusters share a trust domain or a CA: the bundle with the CAs that are its alone. */
+  readonly clusterBundles: ReadonlyMap<string, DomainBundle>
 }
 
 /** `control_plane.identifier` of what a peer gets: who answers, and whether he lets the peer's network call. */
@@ -151,7 +153,7 @@ class LiveView implements ViewSource {
 
 function compute(
   key: ViewKey,
-  { model, bundles }: ViewInputs,
+  { model, bundles, clusterBundles }: ViewInputs,
   previous: SnapshotBuilder | undefined,
 ): SnapshotBuilder {
   if (key.kind === 'exports') return exportsView(model, model.clusters.get(key.cluster), previous)
@@ -161,7 +163,9 @@ function compute(
   }
   const bind = parseBindRange(key.bind)
   if (!bind.ok) throw new Error(`bind range was not checked: ${bind.error}`)
-  return sidecarResources(model, { ...key, bind: bind.value, bundles }, previous)
+  // An Envoy takes whatever chain leads to the root: it gains nothing by them.
+  const ours = key.secrets && key.hostNames ? clusterBundles : undefined
+  return sidecarResources(model, { ...key, bind: bind.value, bundles, clusterBundles: ours }, previous)
 }
 
 function exportsView(

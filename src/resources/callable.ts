@@ -24,7 +24,10 @@ export interface CallableHost {
   readonly ports: readonly CallablePort[]
   /** SPIFFE ids that its remote gateways may have. */
   readonly gatewayIds: readonly string[]
-  /** Where they are of several trust domains: cluster → those of its own, the only ones that may answer for it. */
+  /**
+   * Where they are of several trust domains, or a cluster has CAs of its own in a shared one: cluster → those of its own, the only ones
+   * that may answer for it.
+   */
   readonly pins: Readonly<Record<string, readonly string[]>>
   /** What its own endpoints expect first. */
   readonly proxyProtocol: ProxyProtocolVersion | undefined
@@ -37,13 +40,18 @@ export interface CallableHost {
 /**
  * Every host that the cluster's workloads may call, sorted: its own services and what is imported, those with the same host
  * merged (same name and namespace = same service). Own endpoints come first, then remote gateways in the own region, then others.
- * `hostNames` false leaves out gateways that are known by a host name only, which an Envoy would not take in EDS.
+ * `hostNames` false leaves out gateways that are known by a host name only, which an Envoy would not take in EDS. `narrowed` are the
+ * clusters whose gateways are verified by CAs of their own; given, those that no CA speaks for alone are left out.
  */
-export function callableHosts(model: Model, hostNames: boolean): CallableHost[] {
+export function callableHosts(
+  model: Model,
+  hostNames: boolean,
+  narrowed?: ReadonlySet<string>,
+): CallableHost[] {
   const services = new Map(model.services.map((service) => [service.host, service]))
   const imports = new Map(model.imports.map((entry) => [entry.host, entry]))
   const hosts = [...new Set([...services.keys(), ...imports.keys()])].sort()
-  return hosts.map((host) => merge(model, host, services.get(host), imports.get(host), hostNames))
+  return hosts.map((host) => merge(model, host, services.get(host), imports.get(host), hostNames, narrowed))
 }
 
 function merge(
@@ -52,13 +60,15 @@ function merge(
   service: ModelService | undefined,
   entry: ImportedService | undefined,
   hostNames: boolean,
+  narrowed: ReadonlySet<string> | undefined,
 ): CallableHost {
   const protocols = new Map<number, ModelPort['protocol']>()
   for (const port of [...(service?.ports ?? []), ...(entry?.ports ?? [])]) {
     if (!protocols.has(port.number)) protocols.set(port.number, port.protocol)
   }
   const gatewayIds = entry?.subjectAltNames.filter((id) => parseSpiffeId(id).ok) ?? []
-  const pins = pinsOf(model, entry, gatewayIds)
+  const known = narrowed === undefined ? entry : withoutNobodys(model, entry)
+  const pins = pinsOf(model, known, gatewayIds, narrowed)
   const ports = [...protocols].sort(([a], [b]) => a - b)
   return {
     host,
@@ -72,7 +82,7 @@ function merge(
     ports: ports.map(([number, protocol]) => {
       const pods = service?.ports.find((port) => port.number === number)?.endpoints ?? []
       const remote =
-        entry === undefined ? [] : remoteEndpoints(model, entry, number, gatewayIds, pins, hostNames)
+        known === undefined ? [] : remoteEndpoints(model, known, number, gatewayIds, pins, hostNames)
       const elsewhere = remote.some(({ unready }) => unready !== true)
       return {
         number,
@@ -83,20 +93,27 @@ function merge(
   }
 }
 
-/** The ids of each cluster's own trust domain, where the host's gateways have others too. */
+/** Without the endpoints of clusters whose CAs are all somebody else's too: whoever answers there could be another. */
+function withoutNobodys(model: Model, entry: ImportedService | undefined): ImportedService | undefined {
+  const nobodys = entry?.endpoints.filter(({ cluster }) => model.origins.get(cluster)?.issuers?.length === 0)
+  if (entry === undefined || nobodys === undefined || nobodys.length === 0) return entry
+  return { ...entry, endpoints: entry.endpoints.filter((endpoint) => !nobodys.includes(endpoint)) }
+}
+
+/** The ids of each cluster's own trust domain, where the host's gateways have others too or its CAs are to be its own. */
 function pinsOf(
   model: Model,
   entry: ImportedService | undefined,
   gatewayIds: readonly string[],
+  narrowed: ReadonlySet<string> | undefined,
 ): Record<string, readonly string[]> {
   const clusters = [...new Set(entry?.endpoints.map(({ cluster }) => cluster) ?? [])].sort()
   return Object.fromEntries(
     clusters.flatMap((cluster) => {
       const trustDomain = model.clusters.get(cluster)?.trustDomain ?? ''
       const ids = gatewayIds.filter((id) => id.startsWith(`spiffe://${trustDomain}/`))
-      return trustDomain === '' || ids.length === 0 || ids.length === gatewayIds.length
-        ? []
-        : [[cluster, ids]]
+      const needless = ids.length === gatewayIds.length && narrowed?.has(cluster) !== true
+      return trustDomain === '' || ids.length === 0 || needless ? [] : [[cluster, ids]]
     }),
   )
 }

@@ -137,6 +137,7 @@ export function tlsContext(
   alpnProtocols: readonly string[],
   sans: readonly SubjectAltNameMatcher[],
   credentialFile: string,
+  trust: string = TRUST_BUNDLES,
 ): CommonTlsContext {
   return create(CommonTlsContextSchema, {
     tlsParams: {
@@ -153,7 +154,7 @@ export function tlsContext(
         defaultValidationContext: create(CertificateValidationContextSchema, {
           matchTypedSubjectAltNames: [...sans],
         }),
-        validationContextSdsSecretConfig: { name: TRUST_BUNDLES, sdsConfig: adsSource() },
+        validationContextSdsSecretConfig: { name: trust, sdsConfig: adsSource() },
       },
     },
   })

@@ -45,6 +45,11 @@ export interface SidecarOptions {
   readonly secrets: boolean
   /** Whether the client takes host names as endpoints' addresses: our engine does, Envoy does not. */
   readonly hostNames: boolean
+  /**
+   * By cluster, where clusters share a trust domain or a CA: the bundle that alone vouches for its gateways. Undefined for clients that
+   * are told of the whole trust domain only, as an Envoy is: it takes whatever chain leads to the root.
+   */
+  readonly clusterBundles?: ReadonlyMap<string, DomainBundle> | undefined
   /** An Envoy's SDS file with its own certificate; empty for our sidecar. */
   readonly credentialFile: string
 }
@@ -60,19 +65,23 @@ export function sidecarResources(
 ): SnapshotBuilder {
   const builder = new SnapshotBuilder(previous)
   for (const typeUrl of [TYPE.cluster, TYPE.endpoints, TYPE.listener, TYPE.nameTable]) builder.type(typeUrl)
-  const hosts = callableHosts(model, options.hostNames)
+  const { clusterBundles } = options
+  const hosts = callableHosts(model, options.hostNames, clusterBundles && new Set(clusterBundles.keys()))
   const addresses = bindAddresses(
     hosts.map(({ host }) => host),
     options.bind,
     new Set(hosts.filter((each) => each.own).map(({ host }) => host)),
   )
-  for (const callable of hosts)
-    addHost(builder, callable, addresses.get(callable.host), options.credentialFile)
+  for (const callable of hosts) addHost(builder, callable, addresses.get(callable.host), options)
   const names = nameTable(hosts, addresses)
   builder.add(TYPE.nameTable, NAME_TABLE, names, () => encodeNameTable(names))
   if (options.secrets) {
     const { bundles } = options
     builder.message(TYPE.secret, SecretSchema, TRUST_BUNDLES, bundles, () => trustBundleSecret(bundles))
+    for (const [cluster, bundle] of clusterBundles ?? []) {
+      const name = clusterTrust(cluster)
+      builder.message(TYPE.secret, SecretSchema, name, bundle, () => trustBundleSecret([bundle], name))
+    }
   }
   return builder
 }
@@ -81,7 +90,7 @@ function addHost(
   builder: SnapshotBuilder,
   { host, ports, gatewayIds, pins, proxyProtocol }: CallableHost,
   address: string | undefined,
-  credentialFile: string,
+  { credentialFile, clusterBundles }: SidecarOptions,
 ): void {
   for (const port of ports) {
     const name = upstreamName(host, port.number)
@@ -93,6 +102,7 @@ function addHost(
       pins: remote ? pins : {},
       credentialFile,
       proxyProtocol,
+      narrowed: Object.keys(remote ? pins : {}).filter((cluster) => clusterBundles?.has(cluster) === true),
     }
     builder.message(TYPE.cluster, ClusterSchema, name, shape, () => upstream(name, shape))
     builder.message(TYPE.endpoints, ClusterLoadAssignmentSchema, name, port.endpoints, () =>
@@ -119,6 +129,8 @@ interface UpstreamShape {
   readonly pins: CallableHost['pins']
   readonly credentialFile: string
   readonly proxyProtocol: ProxyProtocolVersion | undefined
+  /** Clusters of `pins` that have a trust bundle of their own. */
+  readonly narrowed: readonly string[]
 }
 
 function upstream(name: string, shape: UpstreamShape): XdsCluster {
@@ -153,9 +165,20 @@ function upstream(name: string, shape: UpstreamShape): XdsCluster {
 function mutualTls(shape: UpstreamShape): Cluster_TransportSocketMatch[] {
   if (shape.gatewayIds.length === 0) return []
   const narrow = Object.entries(shape.pins).map(([cluster, ids]) =>
-    mutualTlsMatch(shape, ids, socketMatch({ cluster }), `tlsMode-istio-${cluster}`),
+    mutualTlsMatch(
+      shape,
+      ids,
+      socketMatch({ cluster }),
+      `tlsMode-istio-${cluster}`,
+      shape.narrowed.includes(cluster) ? clusterTrust(cluster) : TRUST_BUNDLES,
+    ),
   )
-  return [...narrow, mutualTlsMatch(shape, shape.gatewayIds, socketMatch({}), 'tlsMode-istio')]
+  return [...narrow, mutualTlsMatch(shape, shape.gatewayIds, socketMatch({}), 'tlsMode-istio', TRUST_BUNDLES)]
+}
+
+/** Name of the Secret with the CAs that alone vouch for the gateways of a cluster. */
+function clusterTrust(cluster: string): string {
+  return `${TRUST_BUNDLES}/${cluster}`
 }
 
 function mutualTlsMatch(
@@ -163,6 +186,7 @@ function mutualTlsMatch(
   ids: readonly string[],
   match: Record<string, string>,
   name: string,
+  trust: string,
 ): Cluster_TransportSocketMatch {
   const context = create(UpstreamTlsContextSchema, {
     sni: formatServerName({ port, subset: '', host }),
@@ -170,6 +194,7 @@ function mutualTlsMatch(
       ['istio'],
       ids.map((id) => uriSan('exact', id)),
       credentialFile,
+      trust,
     ),
   })
   return create(Cluster_TransportSocketMatchSchema, {

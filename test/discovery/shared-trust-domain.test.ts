@@ -1,13 +1,23 @@
 // Istio's usual case: every cluster is `cluster.local`, all CAs hang under one root. Clusters are told apart by the intermediate that
 // signed a certificate, at discovery and at the gateway, in the resources that discovery really sends.
 import { once } from 'node:events'
-import type { TLSSocket } from 'node:tls'
-import { connect } from 'node:tls'
+import { type AddressInfo, connect as connectTcp } from 'node:net'
+import { connect, createServer, type TLSSocket } from 'node:tls'
 import t from 'tap'
 import { Ca, createCa } from '../../src/identity/ca.ts'
-import { TYPE } from '../../src/xds/types.ts'
-import { backend, credentialSecret, endpoints, gone, SNI, TestProxy } from '../proxy/support.ts'
-import { gateway, peer, reachability, service, setting, workspace } from '../resources/world.ts'
+import { acceptEndpoints } from '../../src/resources/accept-endpoints.ts'
+import { TYPE, type XdsResource } from '../../src/xds/types.ts'
+import {
+  backend,
+  credentialSecret,
+  endpoints,
+  gone,
+  readAll,
+  SNI,
+  sidecarListener,
+  TestProxy,
+} from '../proxy/support.ts'
+import { gateway, peer, reachability, service, setting, workspace, yamlOf } from '../resources/world.ts'
 import { type Seen, TestCluster } from './cluster.ts'
 
 const trustDomain = 'cluster.local'
@@ -181,6 +191,86 @@ t.test('an Envoy gateway gets no policy for clusters that it could not tell apar
   t.notMatch(listener, /cluster-2: /)
   envoy.stop()
 })
+
+t.test(
+  "a sidecar takes a gateway by its own cluster's CA only, though all gateways have one id",
+  async (t) => {
+    const id = { namespace: 'bookinfo', serviceAccount: 'eastwest-gateway' }
+    const gateways = await Promise.all(
+      [ca2, ca3, ca1].map(async (ca) => {
+        const svid = await ca.issue(id)
+        const options = { cert: svid.certificatePem, key: svid.privateKeyPem }
+        const server = createServer(options, (socket) => {
+          socket.on('error', () => {})
+          socket.end('reviews')
+        })
+        server.listen(0, '127.0.0.1')
+        await once(server, 'listening')
+        t.teardown(() => server.close())
+        return (server.address() as AddressInfo).port
+      }),
+    )
+    const entry = (port: number) =>
+      yamlOf({
+        apiVersion: 'networking.istio.io/v1',
+        kind: 'ServiceEntry',
+        metadata: { name: 'reviews', namespace: 'bookinfo' },
+        spec: {
+          hosts: ['reviews.bookinfo.svc.cluster.local'],
+          ports: [{ number: 9080, name: 'tcp', protocol: 'TCP' }],
+          resolution: 'STATIC',
+          location: 'MESH_INTERNAL',
+          subjectAltNames: ['spiffe://cluster.local/ns/bookinfo/sa/eastwest-gateway'],
+          endpoints: [
+            {
+              address: '127.0.0.1',
+              ports: { tcp: port },
+              network: 'cluster-2-network',
+              labels: { 'security.istio.io/tlsMode': 'istio', 'xcp.tetrate.io/cluster': 'cluster-2' },
+            },
+          ],
+        },
+      })
+    const node = {
+      id: 'sidecar~10.0.0.8~sleep-1.bookinfo~bookinfo.svc.cluster.local',
+      userAgentName: 'isthmus',
+    }
+    const sleep = await cluster.client(node, { namespace: 'bookinfo', serviceAccount: 'sleep' })
+    const upstream = 'outbound|9080||reviews.bookinfo.svc.cluster.local'
+    sleep.subscribe(TYPE.secret, ['ROOTCA', 'ROOTCA/cluster-2']).start(TYPE.cluster)
+    sleep.subscribe(TYPE.endpoints, [upstream])
+    const engine = new TestProxy()
+    t.teardown(() => engine.engine.close())
+    engine.put(
+      TYPE.secret,
+      credentialSecret(await ca1.issue({ namespace: 'bookinfo', serviceAccount: 'sleep' })),
+    )
+    engine.put(TYPE.listener, sidecarListener({ cluster: upstream, protocol: 'tcp' }))
+    const local = await engine.port('productpage_9080')
+    const answers: string[] = []
+    for (const at of gateways) {
+      await cluster.apply(entry(at))
+      await sleep.until('its endpoint', () => {
+        const assignment = sleep.get(TYPE.endpoints, upstream)
+        const accepted = assignment === undefined ? undefined : acceptEndpoints(assignment)
+        return (
+          sleep.names(TYPE.secret).length === 2 &&
+          sleep.names(TYPE.cluster).includes(upstream) &&
+          accepted?.ok === true &&
+          accepted.value.localities[0]?.endpoints[0]?.address.port === at
+        )
+      })
+      for (const type of [TYPE.secret, TYPE.cluster, TYPE.endpoints])
+        for (const name of sleep.names(type)) engine.put(type, sleep.get(type, name) as XdsResource)
+      const client = connectTcp(local, '127.0.0.1')
+      answers.push(String(await readAll(client)))
+      client.destroy()
+    }
+    t.same(answers, ['reviews', '', ''])
+    t.match(engine.log.at(-1), { flag: 'ID_REFUSED', reason: /\(untrusted\)/ })
+    sleep.stop()
+  },
+)
 
 t.test('an intermediate that two clusters claim speaks for neither: open connections end', async (t) => {
   const open = await call(ca2)
