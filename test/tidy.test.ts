@@ -104,21 +104,38 @@ t.test('no left-over markers, no default exports', async (t) => {
   }
 })
 
+const TEST_REFERENCE = /`(test\/[^`#]+\.test\.ts)(?:#([^`]+))?`/g
+
+/** Why the tests that a text names are not there. */
+function missingTests(content: string): string[] {
+  return [...content.matchAll(TEST_REFERENCE)].flatMap(([, file = '', name]) => {
+    if (!existsSync(join(root, file))) return [`${file} is not there`]
+    const found = name === undefined || readFileSync(join(root, file), 'utf8').includes(name)
+    return found ? [] : [`${file} has no test "${name}"`]
+  })
+}
+
 t.test('every promise names a test that exists', async (t) => {
   const promises = readFileSync(join(root, 'docs', 'PROMISES.md'), 'utf8')
   const rows = promises.split('\n').filter((line) => line.startsWith('|') && !/^\|\s*(-|promise)/i.test(line))
   t.ok(rows.length > 20, 'the promises are found')
-  const tests = new Map<string, string>()
   for (const row of rows) {
-    const references = [...row.matchAll(/`(test\/[^`#]+\.test\.ts)(?:#([^`]+))?`/g)]
-    if (references.length === 0) t.fail(`a promise without a test: ${row}`)
-    for (const [, file = '', name] of references) {
-      if (!existsSync(join(root, file))) t.fail(`${file} is not there: ${row}`)
-      else if (name !== undefined) {
-        const content = tests.get(file) ?? readFileSync(join(root, file), 'utf8')
-        tests.set(file, content)
-        if (!content.includes(name)) t.fail(`${file} has no test "${name}"`)
-      }
-    }
+    if (row.search(TEST_REFERENCE) === -1) t.fail(`a promise without a test: ${row}`)
+    for (const why of missingTests(row)) t.fail(why)
   }
+})
+
+t.test('every invariant and attack of the security document names tests and files that exist', async (t) => {
+  const security = readFileSync(join(root, 'docs', 'SECURITY.md'), 'utf8')
+  const invariants = [...security.matchAll(/^\| (I\d+) \|.*$/gm)]
+  t.same(
+    invariants.map(([, id]) => id),
+    Array.from({ length: 26 }, (_, i) => `I${i + 1}`),
+    'there are 26 of them, in order',
+  )
+  for (const [row] of invariants)
+    if (row.search(TEST_REFERENCE) === -1) t.fail(`an invariant without a test: ${row}`)
+  for (const why of missingTests(security)) t.fail(why)
+  for (const [, file = ''] of security.matchAll(/`(src\/[^`]+)`/g))
+    if (!existsSync(join(root, file))) t.fail(`${file} is not there`)
 })

@@ -19,6 +19,17 @@ export interface AdminServerOptions {
   readonly routes: Readonly<Record<string, AdminRoute>>
 }
 
+/** Probes, scrapers and a person; nobody needs more at one time. Health must answer while somebody tries to keep it busy. */
+const MAX_CONNECTIONS = 256
+/** Milliseconds and bytes. A request has no body that anybody reads, so that one second is a long time for it. */
+const LIMITS = {
+  connectionsCheckingInterval: 1_000,
+  headersTimeout: 3_000,
+  requestTimeout: 10_000,
+  keepAliveTimeout: 5_000,
+  maxHeaderSize: 8_192,
+}
+
 /**
  * The operator's HTTP server: admin, health and metrics are each one of these with its own routes.
  *
@@ -32,9 +43,10 @@ export class AdminServer {
 
   constructor(options: AdminServerOptions) {
     this.#routes = options.routes
-    this.#server = createServer((request, response) => {
+    this.#server = createServer(LIMITS, (request, response) => {
       void this.#answer(request, response)
     })
+    this.#server.maxConnections = MAX_CONNECTIONS
   }
 
   /** Rejects with the operating system's error when the address cannot be used. */

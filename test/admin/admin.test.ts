@@ -1,4 +1,6 @@
+import { once } from 'node:events'
 import { request } from 'node:http'
+import { connect } from 'node:net'
 import t from 'tap'
 import { healthRoutes } from '../../src/admin/health.ts'
 import { type AdminRoute, AdminServer } from '../../src/admin/http.ts'
@@ -113,4 +115,26 @@ t.test('an address in use is an error, not a crash', async (t) => {
   await t.rejects(second.listen('127.0.0.1', port), { code: 'EADDRINUSE' })
   await first.close()
   await first.close()
+})
+
+t.test('a client that is slow, or one of too many, is cut', async (t) => {
+  const url = new URL(await serve(t, { '/livez': async () => ({ body: 'ok' }) }))
+  const dial = () => {
+    const socket = connect(Number(url.port), url.hostname)
+    socket.on('error', () => {}).resume()
+    t.teardown(() => socket.destroy())
+    return socket
+  }
+  const slow = Array.from({ length: 200 }, dial)
+  for (const socket of slow) socket.write('GET /livez HTTP/1.1\r\nx-slow: ')
+  t.equal((await fetch(`${url.origin}/livez`)).status, 200, 'they do not lock out a probe')
+  const http2 = dial()
+  http2.write('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n')
+  await once(http2, 'close')
+  t.pass('HTTP/2 is not spoken')
+  const many = Array.from({ length: 100 }, dial)
+  const cut = await Promise.race(many.map((socket) => once(socket, 'close').then(() => true)))
+  t.ok(cut, 'one too many is cut at once')
+  await Promise.all(slow.map((socket) => once(socket, 'close')))
+  t.pass('headers that never end are cut at their deadline')
 })

@@ -53,6 +53,7 @@ export async function suffer(world: World, fault: Fault): Promise<Outcome> {
   const failures: string[] = []
   const before = copyOf(load.tally)
   const violated = violations.length
+  const from = world.pod.lines.length
   const reasons = new Map(load.tally.reasons)
   let recoveryMs = -1
   const ends: Step[] = []
@@ -81,6 +82,7 @@ export async function suffer(world: World, fault: Fault): Promise<Outcome> {
     failures.push(`open connections were lost: ${news(reasons, load.tally)}`)
   if (wrongBytes > 0) failures.push(`${wrongBytes} wrong bytes`)
   failures.push(...new Set(violations.slice(violated)))
+  if (failures.length > 0) notes.push(`the gateway says: ${world.endings(from)}`)
   return {
     runtime: world.runtime,
     fault: fault.name,

@@ -147,6 +147,17 @@ export class World {
     })
   }
 
+  /** How connections of good callers ended, by the log after its first `from` lines. */
+  endings(from: number): string {
+    const count = new Map<string, number>()
+    for (const line of this.pod.lines.slice(from)) {
+      if (line.msg !== 'access' || ![PRODUCTPAGE, DETAILS].includes(String(line['sni']))) continue
+      const how = `${line['flag']} ${line['reason']}`
+      count.set(how, (count.get(how) ?? 0) + 1)
+    }
+    return [...count].map(([how, times]) => `${times}× ${how}`).join('; ')
+  }
+
   /** A new certificate of the gateway, in place of the one that it has. */
   async rotateCertificate(): Promise<void> {
     const issued = await this.ca.issue({ namespace: 'bookinfo', serviceAccount: 'gateway' })
