@@ -31,6 +31,7 @@ const COMMANDS: Readonly<
   certs: { about: 'certificates for development, tests and import', load: () => import('./cli/certs.ts') },
   drain: { about: 'drain a gateway or sidecar and wait for the end', load: () => import('./cli/drain.ts') },
   bookinfo: { about: 'the example application', load: () => import('./cli/bookinfo.ts') },
+  subset: { about: 'what of Envoy is supported', load: () => import('./cli/subset.ts') },
   supervisor: { about: '', load: () => import('./cli/supervisor.ts') },
   worker: { about: '', load: () => import('./cli/worker.ts') },
 }

@@ -40,13 +40,13 @@ export const BALANCING_FIELDS = {
 } as const
 
 const LOCALITY = { zone_aware_lb_config: ZONE_AWARE, locality_weighted_lb_config: {} } as const
-const LEAST_REQUEST = {
+export const LEAST_REQUEST = {
   choice_count: true,
   active_request_bias: BIAS,
   locality_lb_config: LOCALITY,
   selection_method: true,
 } as const
-const RING_HASH = {
+export const RING_HASH = {
   hash_function: true,
   minimum_ring_size: true,
   maximum_ring_size: true,
@@ -54,7 +54,7 @@ const RING_HASH = {
   consistent_hashing_lb_config: HASHING,
   locality_weighted_lb_config: {},
 } as const
-const MAGLEV = {
+export const MAGLEV = {
   table_size: true,
   consistent_hashing_lb_config: HASHING,
   locality_weighted_lb_config: {},

@@ -10,7 +10,7 @@ import type { AddressRange, ProxyProtocolConfig } from './accept-types.ts'
 /** Key in our metadata: who may speak for others. */
 export const PROXY_PROTOCOL_SOURCES = 'proxy_protocol_sources'
 
-const PROXY_PROTOCOL_FIELDS = { stat_prefix: true, disallowed_versions: true } as const
+export const PROXY_PROTOCOL_FIELDS = { stat_prefix: true, disallowed_versions: true } as const
 
 export interface ListenerFilters {
   readonly tlsInspector: boolean

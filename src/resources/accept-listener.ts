@@ -8,7 +8,7 @@ import { FILTER_CHAIN_FIELDS, readFilterChain } from './accept-filter-chain.ts'
 import { readListenerFilters } from './accept-listener-filters.ts'
 import type { FilterChainConfig, FilterChainMatch, ListenerConfig } from './accept-types.ts'
 
-const LISTENER_FIELDS = {
+export const LISTENER_FIELDS = {
   name: true,
   stat_prefix: true,
   traffic_direction: true,

@@ -28,7 +28,7 @@ const ANY_VALIDATED = 2
 
 // The rules themselves are walked by the readers below, which know the recursive messages.
 const RULES_FIELDS = { action: true, policies: { permissions: true, principals: true } } as const
-const RBAC_FIELDS = {
+export const RBAC_FIELDS = {
   stat_prefix: true,
   // Ours judges open connections again at every change, whatever is asked for.
   enforcement_type: true,

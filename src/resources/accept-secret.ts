@@ -15,12 +15,12 @@ import { type AcceptContext, begin } from './accept-context.ts'
 import type { SecretConfig } from './accept-types.ts'
 
 const INLINE = { inline_string: true, inline_bytes: true } as const
-const SECRET_FIELDS = {
+export const SECRET_FIELDS = {
   name: true,
   tls_certificate: { certificate_chain: INLINE, private_key: INLINE },
   validation_context: { custom_validator_config: { name: true, typed_config: true }, crl: INLINE },
 } as const
-const VALIDATOR_FIELDS = { trust_domains: { name: true, trust_bundle: INLINE } } as const
+export const VALIDATOR_FIELDS = { trust_domains: { name: true, trust_bundle: INLINE } } as const
 
 /**
  * Envoy Secret → a credential, or the trust bundles of the SPIFFE validator. A plain `trusted_ca` is refused: it pools trust

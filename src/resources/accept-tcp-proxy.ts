@@ -9,7 +9,7 @@ import { readTlvList } from './accept-proxy-protocol.ts'
 import type { FilterChainConfig } from './accept-types.ts'
 import { BACKOFF_OPTIONS, PROXY_PROTOCOL_TLVS, unknownMessage } from './newer-envoy.ts'
 
-const TCP_PROXY_FIELDS = {
+export const TCP_PROXY_FIELDS = {
   stat_prefix: true,
   cluster: true,
   idle_timeout: true,

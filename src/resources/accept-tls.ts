@@ -25,14 +25,14 @@ const COMMON_FIELDS = {
     validation_context_sds_secret_config: SDS,
   },
 } as const
-const DOWNSTREAM_FIELDS = {
+export const DOWNSTREAM_FIELDS = {
   require_client_certificate: true,
   // Ours never resumes a session, whatever is asked for.
   disable_stateless_session_resumption: true,
   disable_stateful_session_resumption: true,
   common_tls_context: COMMON_FIELDS,
 } as const
-const UPSTREAM_FIELDS = { sni: true, common_tls_context: COMMON_FIELDS } as const
+export const UPSTREAM_FIELDS = { sni: true, common_tls_context: COMMON_FIELDS } as const
 
 /** `DownstreamTlsContext`: mutual TLS only, with credential and trust by SDS. */
 export function readDownstreamTls(

@@ -22,7 +22,7 @@ import type { EndpointsConfig, TransportSocketConfig, UpstreamConfig } from './a
 import type { DnsConfig, KeepaliveConfig } from './upstream-types.ts'
 
 const SOCKET = { name: true, typed_config: true } as const
-const CLUSTER_FIELDS = {
+export const CLUSTER_FIELDS = {
   name: true,
   alt_stat_name: true,
   type: true,

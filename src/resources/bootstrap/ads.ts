@@ -35,7 +35,7 @@ export const ADS_FIELDS: Allowed = {
   set_node_on_first_message_only: true,
   grpc_services: { envoy_grpc: { cluster_name: true } },
 }
-const CLUSTER_FIELDS: Allowed = {
+export const CLUSTER_FIELDS: Allowed = {
   name: true,
   type: true,
   connect_timeout: true,
