@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { type AddressInfo, connect, type Socket } from 'node:net'
+import type { AddressInfo, Socket } from 'node:net'
 import { connect as connectTls, createServer as createTlsServer, type TLSSocket } from 'node:tls'
 import { create } from '@bufbuild/protobuf'
 import t from 'tap'
@@ -8,6 +8,7 @@ import { type Ca, createCa } from '../../src/identity/ca.ts'
 import type { Principal } from '../../src/xds/gen/envoy/config/rbac/v3/rbac_pb.js'
 import { PrincipalSchema } from '../../src/xds/gen/envoy/config/rbac/v3/rbac_pb.js'
 import { TYPE } from '../../src/xds/types.ts'
+import { dial, helloOf } from './raw-client.ts'
 import {
   allow,
   backend,
@@ -35,25 +36,6 @@ const [home, peer] = await Promise.all([
   createCa({ trustDomain: 'cluster-2.example' }),
   createCa({ trustDomain: 'cluster-1.example' }),
 ])
-
-/** The ClientHello of a real client. */
-async function helloOf(servername: string, protocols: readonly string[]): Promise<Buffer> {
-  const trap = await backend(() => {})
-  const client = connectTls({ host: '127.0.0.1', port: trap.port, servername, ALPNProtocols: [...protocols] })
-  client.on('error', () => {})
-  while (trap.accepts === 0) await new Promise((resolve) => setImmediate(resolve))
-  const [hello] = (await once(trap.sockets[0] as Socket, 'data')) as [Buffer]
-  client.destroy()
-  await trap.close()
-  return hello
-}
-
-async function dial(port: number): Promise<Socket> {
-  const socket = connect({ host: '127.0.0.1', port, allowHalfOpen: true })
-  socket.on('error', () => {})
-  await once(socket, 'connect')
-  return socket
-}
 
 interface Options extends Partial<PassthroughOptions> {
   /** What the assignment says of the endpoint; default: a mesh workload. */

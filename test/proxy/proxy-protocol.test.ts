@@ -1,6 +1,4 @@
 // The PROXY protocol downstream: who may speak for others, and what becomes of what he says.
-import { once } from 'node:events'
-import { connect, type Socket } from 'node:net'
 import { connect as connectTls } from 'node:tls'
 import { create } from '@bufbuild/protobuf'
 import t from 'tap'
@@ -10,6 +8,7 @@ import { ProxyProtocolConfig_Version as Version } from '../../src/xds/gen/envoy/
 import { PrincipalSchema } from '../../src/xds/gen/envoy/config/rbac/v3/rbac_pb.js'
 import { ProxyProtocolSchema } from '../../src/xds/gen/envoy/extensions/filters/listener/proxy_protocol/v3/proxy_protocol_pb.js'
 import { TYPE, type XdsResource } from '../../src/xds/types.ts'
+import { dial } from './raw-client.ts'
 import {
   allow,
   backend,
@@ -58,13 +57,6 @@ async function world(listener: XdsResource, target: { readonly port: number }) {
   proxy.put(TYPE.listener, listener)
   proxy.put(TYPE.secret, credentialSecret(gatewayPem), trustSecret([home, peer]))
   return { proxy, port: await proxy.port('eastwest') }
-}
-
-async function dial(port: number): Promise<Socket> {
-  const socket = connect({ host: '127.0.0.1', port, allowHalfOpen: true })
-  socket.on('error', () => {})
-  await once(socket, 'connect')
-  return socket
 }
 
 /** Speaks `head` and then TLS; what is echoed. */
