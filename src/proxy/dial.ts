@@ -11,7 +11,7 @@ import type { Upstream } from './upstream.ts'
 
 export interface DialDeps {
   readonly clock: Clock
-  readonly connector: Connector
+  readonly connector: Pick<Connector, 'connect'>
   readonly random: () => number
   /** Whether a listener of this very proxy answers there: connecting to it would go round for ever. */
   readonly isOwnListener: (host: string, port: number) => boolean

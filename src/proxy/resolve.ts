@@ -1,8 +1,11 @@
-import { lookup, Resolver } from 'node:dns/promises'
+import { lookup } from 'node:dns/promises'
 import { readFile } from 'node:fs/promises'
 import { isIP } from 'node:net'
 import type { Clock } from '../lib/clock.ts'
 import type { DnsConfig } from '../resources/upstream-types.ts'
+import type { Authority } from './names/authority.ts'
+import { type DnsAddress, DnsClient } from './names/dns-client.ts'
+import { parseResolvConf } from './names/resolv-conf.ts'
 
 export interface Resolved {
   /** Empty: the name is known to have none. */
@@ -15,43 +18,29 @@ export interface Resolved {
 export type Resolve = (host: string, family: DnsConfig['family']) => Promise<Resolved>
 
 export interface ResolverOptions {
-  /** `ip` or `ip:port`; default: those of the system. */
-  readonly servers?: readonly string[]
+  /** Default: those of the system. */
+  readonly servers?: readonly Authority[]
+  /** How long one server may take. */
   readonly timeoutMs?: number
   /** Default `/etc/hosts`. */
   readonly hostsFile?: string
 }
-
-interface Answer {
-  readonly address: string
-  readonly ttl: number
-}
-
-/** Answers that say that there is nothing, and not that nobody knows. */
-const NOTHING_THERE = new Set(['ENOTFOUND', 'ENODATA'])
 
 /**
  * As the system does it, but with TTLs: the hosts file, then DNS; a name that DNS does not know as it is goes to the system's own
  * look-up, which knows search domains.
  */
 export function createResolve(options: ResolverOptions = {}): Resolve {
-  const { servers, timeoutMs = 2_000, hostsFile = '/etc/hosts' } = options
-  const resolver = new Resolver({ timeout: timeoutMs, tries: 2 })
-  if (servers !== undefined) resolver.setServers([...servers])
-  const ask = async (host: string, family: 4 | 6): Promise<readonly Answer[]> => {
-    try {
-      return family === 4
-        ? await resolver.resolve4(host, { ttl: true })
-        : await resolver.resolve6(host, { ttl: true })
-    } catch (error) {
-      if (NOTHING_THERE.has((error as NodeJS.ErrnoException).code ?? '')) return []
-      throw error
-    }
-  }
+  const { servers, timeoutMs, hostsFile = '/etc/hosts' } = options
   return async (host, family) => {
     const listed = await fromHostsFile(hostsFile, host)
     if (listed.length > 0) return { addresses: choose(listed, family), ttlMs: undefined }
-    const answers = await byFamily(host, family, ask)
+    const asked = servers ?? parseResolvConf(await textOf('/etc/resolv.conf'))
+    if (asked.length === 0) return fromSystem(host, family)
+    const client = new DnsClient(asked, timeoutMs)
+    const answers = await byFamily(host, family, (name, version) =>
+      client.addresses(name, version === 4 ? 'A' : 'AAAA'),
+    )
     if (answers.length > 0)
       return {
         addresses: answers.map(({ address }) => address),
@@ -65,8 +54,8 @@ export function createResolve(options: ResolverOptions = {}): Resolve {
 async function byFamily(
   host: string,
   family: DnsConfig['family'],
-  ask: (host: string, family: 4 | 6) => Promise<readonly Answer[]>,
-): Promise<readonly Answer[]> {
+  ask: (host: string, family: 4 | 6) => Promise<readonly DnsAddress[]>,
+): Promise<readonly DnsAddress[]> {
   switch (family) {
     case 'V4_ONLY':
       return ask(host, 4)
@@ -109,18 +98,25 @@ function choose(addresses: readonly string[], family: DnsConfig['family']): read
 }
 
 async function fromHostsFile(path: string, host: string): Promise<string[]> {
-  let text: string
-  try {
-    text = await readFile(path, 'utf8')
-  } catch {
-    return []
-  }
+  const text = await textOf(path)
   const name = host.toLowerCase()
   return text.split('\n').flatMap((line) => {
     const [address = '', ...names] = line.replace(/#.*$/, '').trim().split(/\s+/)
     return isIP(address) !== 0 && names.some((each) => each.toLowerCase() === name) ? [address] : []
   })
 }
+
+/** Empty where there is no such file. */
+async function textOf(path: string): Promise<string> {
+  try {
+    return await readFile(path, 'utf8')
+  } catch {
+    return ''
+  }
+}
+
+/** Answers that say that there is nothing, and not that nobody knows. */
+const NOTHING_THERE = new Set(['ENOTFOUND', 'ENODATA'])
 
 async function fromSystem(host: string, family: DnsConfig['family']): Promise<Resolved> {
   try {
@@ -140,7 +136,7 @@ async function fromSystem(host: string, family: DnsConfig['family']): Promise<Re
 }
 
 /** How long one answer serves everybody who asks; far less than any TTL. */
-const SHARED_MS = 500
+const SHARED_MS = 100
 
 /** Upstreams by the hundred name the same gateways: who asks at about the same time gets the same answer. */
 export function shared(resolve: Resolve, clock: Clock): Resolve {

@@ -21,7 +21,7 @@ export interface UpstreamDeps {
   readonly resolve: Resolve
   readonly random: () => number
   /** For health checks. */
-  readonly connector: Connector
+  readonly connector: Pick<Connector, 'connect'>
   readonly gate: ProbeGate
   /** What stands at an address that no endpoint may name; undefined where it may be called. */
   readonly forbidden: (host: string) => string | undefined

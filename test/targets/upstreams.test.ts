@@ -22,6 +22,8 @@ import { EnvoyTarget } from './envoy-target.ts'
 import { edge } from './resources.ts'
 import { type Resources, type Target, type TargetKind, unavailable } from './target.ts'
 
+const KINDS = ['node', 'bun', 'envoy'] as const
+
 async function start(kind: TargetKind, first: Resources): Promise<Target> {
   if (kind === 'envoy') return EnvoyTarget.start(first)
   const target = new EngineTarget(kind)
@@ -63,7 +65,7 @@ t.test(
     ]
     const sources = Array.from({ length: 120 }, (_, i) => `127.0.${1 + (i % 7)}.${1 + i}`)
     const chosen: Record<string, string[]> = {}
-    for (const kind of ['node', 'envoy'] as const) {
+    for (const kind of KINDS) {
       const target = await start(kind, resources(policies[0] ?? {}))
       t.teardown(() => target.stop())
       chosen[kind] = []
@@ -76,7 +78,8 @@ t.test(
       }
     }
     for (const [i, policy] of policies.entries()) {
-      t.equal(chosen['node']?.[i], chosen['envoy']?.[i], JSON.stringify(policy))
+      for (const kind of ['node', 'bun'])
+        t.equal(chosen[kind]?.[i], chosen['envoy']?.[i], `${kind}: ${JSON.stringify(policy)}`)
       t.ok(new Set(chosen['node']?.[i]).size > 2, 'spread over several')
     }
   },
@@ -127,7 +130,7 @@ t.test(
       secrets: [credentialSecret(identity), trustSecret([home, peer])],
     })
     const heard: Record<string, string[]> = {}
-    for (const kind of ['node', 'envoy'] as const) {
+    for (const kind of KINDS) {
       const one = await start(kind, resources('V2'))
       t.teardown(() => one.stop())
       heard[kind] = []
@@ -162,5 +165,6 @@ t.test(
       }
     }
     t.same(heard['node'], heard['envoy'])
+    t.same(heard['bun'], heard['envoy'])
   },
 )

@@ -14,7 +14,7 @@ export interface HealthCheckerDeps {
   readonly clock: Clock
   readonly logger: Logger
   readonly random: () => number
-  readonly connector: Connector
+  readonly connector: Pick<Connector, 'connect'>
   readonly gate: ProbeGate
   readonly upstream: string
   /** Which socket an endpoint is checked over; by these criteria where given. */
