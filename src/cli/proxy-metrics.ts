@@ -14,7 +14,8 @@ export function proxyMetrics(supervisor: SupervisorView): Metrics {
   })
   const workers = () => answered
   addTraffic(metrics, workers)
-  addWorkers(metrics, workers)
+  addWorkers(metrics, () => answered.filter(({ departed }) => departed !== true))
+  addLogging(metrics, workers)
   addControl(metrics, supervisor)
   addCertificates(metrics, supervisor)
   addRevocation(metrics, supervisor)
@@ -57,6 +58,9 @@ function addWorkers(metrics: Metrics, workers: Workers): void {
       ]
     },
   })
+}
+
+function addLogging(metrics: Metrics, workers: Workers): void {
   metrics.counter({
     name: 'isthmus_log_lines_dropped_total',
     help: 'Log lines that nobody read in time.',

@@ -2,10 +2,10 @@ import type { HistogramSample, Metrics, Sample } from '../admin/metrics.ts'
 import type { WorkerStats } from '../proxy/process/worker-stats.ts'
 import type { Histogram, TrafficCounters } from '../proxy/traffic-stats.ts'
 
-/** What the workers answered for this scrape. */
+/** What the workers answered for this scrape; the last may stand for all that are gone. */
 export type Workers = () => readonly WorkerStats[]
 
-/** Connections and bytes, summed over the workers. A worker that is replaced takes its counters with it. */
+/** Connections and bytes, summed over the workers, those that are gone included. */
 export function addTraffic(metrics: Metrics, workers: Workers): void {
   metrics.counter({
     name: 'isthmus_connections_total',

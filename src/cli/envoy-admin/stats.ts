@@ -85,7 +85,8 @@ function collect(
   add('listener_manager', '', 'total_listeners_warming', 'gauge', waiting)
   add('control_plane', '', 'connected_state', 'gauge', discovery.phase === 'connected' ? 1 : 0)
   add('server', '', 'live', 'gauge', workers.some(({ draining }) => !draining) ? 1 : 0)
-  add('server', '', 'concurrency', 'gauge', workers.length)
+  const live = workers.filter(({ departed }) => departed !== true)
+  add('server', '', 'concurrency', 'gauge', live.length)
   add('server', '', 'uptime', 'gauge', Math.floor(process.uptime()))
   return [...found.values()]
 }

@@ -7,7 +7,8 @@ import { onLines } from './json-lines.ts'
 import { freeSocketPath } from './unix-socket.ts'
 
 // Between supervisor and workers, beside ADS: a worker says who it is, the supervisor asks, the worker answers. One JSON object per
-// line on a unix socket: {"hello":{…}}, then {"id":1,"method":"status","params":…} and {"id":1,"result":…} or {"id":1,"error":"…"}.
+// line on a unix socket: {"hello":{…}}, then {"id":1,"method":"status","params":…} and {"id":1,"result":…} or {"id":1,"error":"…"}; at the
+// end, if it has one, {"parting":…}, which nobody asked for.
 
 /** Who a worker is. */
 export interface WorkerHello {
@@ -21,12 +22,17 @@ export interface WorkerHello {
   readonly version: string
 }
 
+/** How long a worker that leaves waits for its last word to be heard. */
+const PARTING_MS = 500
+
 /** What a worker does for each method; a rejection is sent back as its message. */
 export type ControlHandlers = Readonly<Record<string, (params: unknown) => Promise<unknown>>>
 
 /** A worker that has said who it is. */
 export interface ControlledWorker {
   readonly hello: WorkerHello
+  /** What it said of itself before it left; undefined as long as it has not, or when it left without a word. */
+  readonly parting: unknown
   /** The error is one sentence: no answer in time, the worker went away, or what it said. */
   request(method: string, params: unknown, timeoutMs: number): Promise<Result<unknown, string>>
 }
@@ -99,6 +105,7 @@ export class ControlServer {
 
 class WorkerConnection implements ControlledWorker {
   readonly hello: WorkerHello
+  parting: unknown
   readonly #socket: Socket
   readonly #waiting = new Map<number, (answer: Result<unknown, string>) => void>()
   #lastId = 0
@@ -128,6 +135,7 @@ class WorkerConnection implements ControlledWorker {
 
   answered(line: object): void {
     const { id, result, error } = line as { id?: number; result?: unknown; error?: string }
+    if ('parting' in line) this.parting = line.parting
     this.#waiting.get(id ?? 0)?.(error === undefined ? ok(result) : fail(error))
   }
 
@@ -175,10 +183,19 @@ export class ControlClient {
     onLines(socket, (line) => void this.#handle(socket, line))
   }
 
-  stop(): void {
+  /** Leaves; with a last word, where there is somebody to hear it. */
+  async stop(parting?: object): Promise<void> {
     this.#stopped = true
     this.#cancel?.()
-    this.#socket?.destroy()
+    const socket = this.#socket
+    if (parting !== undefined && socket?.readyState === 'open') {
+      await new Promise<void>((resolve) => {
+        socket.once('close', resolve)
+        socket.end(`${JSON.stringify({ parting })}\n`)
+        setTimeout(resolve, PARTING_MS)
+      })
+    }
+    socket?.destroy()
   }
 
   async #handle(socket: Socket, line: object): Promise<void> {

@@ -5,6 +5,8 @@ import type { WorkerHello } from './control.ts'
 
 /** What a scrape asks of each worker: numbers, whose size does not grow with the number of endpoints. */
 export interface WorkerStats extends TrafficStats, WorkerHello {
+  /** Not one worker, but the counters of all that are gone: their sums must not fall. */
+  readonly departed?: boolean
   readonly draining: boolean
   /** How late the event loop was since the last time this was asked, milliseconds: who waits for it waits that long. */
   readonly loopDelay: { readonly p50Ms: number; readonly p99Ms: number; readonly maxMs: number }

@@ -164,8 +164,9 @@ export class Worker {
 
   async stop(): Promise<void> {
     this.#client.stop()
-    this.#control.stop()
     await Promise.all([this.#nameServers?.close(), this.#engine.close()])
+    // Last, when everything has been counted.
+    await this.#control.stop(this.#stats.read(true))
   }
 
   status(): WorkerStatus {

@@ -1,7 +1,9 @@
+import { dirname, join } from 'node:path'
 import type { Logger } from '../../lib/log.ts'
 import { fail, ok, type Result } from '../../lib/result.ts'
 import type { DrainReport } from '../engine.ts'
 import { type ControlledWorker, ControlServer } from './control.ts'
+import { DepartedStats } from './departed-stats.ts'
 import { sumReports } from './drain-report.ts'
 import type { WorkerStatus } from './worker.ts'
 import type { WorkerStats } from './worker-stats.ts'
@@ -18,13 +20,19 @@ interface WorkerAnswer {
 /** The supervisor's workers as one: what is asked is asked of all of them, and the answers are put together. */
 export class Workers {
   readonly #control: ControlServer
+  readonly #departed: DepartedStats
 
   constructor(options: { readonly path: string; readonly logger: Logger }) {
     const { path, logger } = options
+    // The first supervisor of a launcher has the first workers of it.
+    const resume = Number(process.env['ISTHMUS_GENERATION'] ?? 1) > 1
+    this.#departed = new DepartedStats({ path: join(dirname(path), 'departed.json'), resume })
     this.#control = new ControlServer({
       path,
-      onWorker: ({ hello }, connected) =>
-        logger.info({ worker: hello }, connected ? 'worker connected' : 'worker gone'),
+      onWorker: (worker, connected) => {
+        logger.info({ worker: worker.hello }, connected ? 'worker connected' : 'worker gone')
+        if (!connected) this.#departed.gone(worker)
+      },
     })
   }
 
@@ -43,10 +51,12 @@ export class Workers {
     return answers.flatMap(({ answer }) => (answer.ok ? [answer.value as WorkerStatus] : []))
   }
 
-  /** The same for their counters. */
+  /** The same for their counters; the last entry, once a worker has left, is the sum of those that have. */
   async stats(): Promise<readonly WorkerStats[]> {
     const answers = await this.#ask('stats', null, ANSWER_MS)
-    return answers.flatMap(({ answer }) => (answer.ok ? [answer.value as WorkerStats] : []))
+    const live = answers.flatMap(({ answer }) => (answer.ok ? [answer.value as WorkerStats] : []))
+    for (const stats of live) this.#departed.answered(stats)
+    return [...live, ...this.#departed.sum(this.#control.workers())]
   }
 
   /**
