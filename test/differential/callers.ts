@@ -43,6 +43,14 @@ const policy: readonly Case[] = [
     id: 'policy/denied-at-the-first-byte',
     run: (context) => call(context, 'echo', { listener: 'denying-first-byte' }),
   },
+  { id: 'policy/not-revoked', run: (context) => call(context, 'echo', { listener: 'revoking' }) },
+  {
+    id: 'policy/revoked',
+    run: (context) => {
+      const { pem, keyPem } = context.world.revoked
+      return call(context, 'echo', { listener: 'revoking', cert: pem, key: keyPem })
+    },
+  },
   { id: 'policy/stranger', run: (context) => call(context, 'banner', { ...nobody, silent: true }) },
   {
     id: 'policy/mtls_authenticated-is-one-id',

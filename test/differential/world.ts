@@ -6,6 +6,7 @@ import type { ConnectionOptions } from 'node:tls'
 import { type Ca, createCa } from '../../src/identity/ca.ts'
 import type { XdsResource } from '../../src/xds/types.ts'
 import { type CertificatePool, TRUST_DOMAIN } from '../attacks/certificates.ts'
+import { type Minted, mintCrl, mintLeaf } from '../identity/mint.ts'
 import {
   allow,
   credentialSecret,
@@ -60,6 +61,8 @@ export interface World {
   readonly denied: Resources
   /** With another `ROOTCA`: nobody is known. */
   readonly distrusted: Resources
+  /** A caller that the CRL of listener `revoking` lists. */
+  readonly revoked: Minted
   stop(): Promise<void>
 }
 
@@ -87,6 +90,7 @@ const CHAINS: Readonly<Record<string, readonly ChainSpec[]>> = {
     },
     { name: 'default', rbac },
   ],
+  revoking: [{ rbac, trust: 'ROOTCA-revoking' }],
   pinned: [{ rbac, peerPrefixes: [`spiffe://${TRUST_DOMAIN}/ns/bookinfo/`] }],
   'pinned-elsewhere': [{ rbac, peerPrefixes: [`spiffe://${TRUST_DOMAIN}/ns/other/`] }],
 }
@@ -140,7 +144,13 @@ export async function createWorld(pool: CertificatePool): Promise<World> {
   const trust = [home, ...pool.roots]
   const listeners = (chains: typeof CHAINS): XdsResource[] =>
     Object.entries(chains).map(([name, specs]) => edge(name, specs))
-  const secrets = [credentialSecret(identity), trustSecret(trust.slice(-1), 'ROOTCA-9')]
+  const revoked = mintLeaf(pool.root, `spiffe://${TRUST_DOMAIN}/ns/bookinfo/sa/revoked`)
+  const crl = mintCrl({ issuer: pool.root, revoked: [revoked] }).pem
+  const secrets = [
+    credentialSecret(identity),
+    trustSecret(trust.slice(-1), 'ROOTCA-9'),
+    trustSecret(trust, 'ROOTCA-revoking', crl),
+  ]
   const resources: Resources = {
     listeners: listeners(CHAINS),
     clusters: entries.map(([name, [, options]]) => upstream(nameOf(name), options)),
@@ -152,6 +162,7 @@ export async function createWorld(pool: CertificatePool): Promise<World> {
     resources,
     denied: { ...resources, listeners: listeners({ ...CHAINS, edge: [{ rbac: may('cluster-1.example') }] }) },
     distrusted: { ...resources, secrets: [...secrets, trustSecret([home])] },
+    revoked,
     ...{ echo, script, banner, secure, slams, closes },
     async stop() {
       await Promise.all([echo, script, banner, secure, slams, closes, blackhole].map((each) => each.close()))
