@@ -19,6 +19,8 @@ export interface ClientCertificate {
 /** The two CAs that the gateway trusts, each for its own trust domain, and the pool. Making it takes some hundred milliseconds, RSA keys most of it. */
 export interface CertificatePool {
   readonly roots: readonly { readonly trustDomain: string; readonly bundlePem: string }[]
+  /** CRL of the first one, PEM. */
+  readonly crl: string
   readonly certificates: readonly ClientCertificate[]
   /** A good one. */
   readonly good: m.Minted
@@ -36,6 +38,13 @@ export function mintPool(): CertificatePool {
   const otherRoot = m.mintRoot('cluster-9 root')
   const strangerRoot = m.mintRoot('stranger root')
   const good = m.mintLeaf(root, ID)
+  const revoked = m.mintLeaf(root, ID)
+  const revokedCa = m.mint({
+    subject: 'revoked',
+    keys: m.ecKeys(),
+    issuer: root,
+    extensions: m.caExtensions(0),
+  })
   const leaf = (parts: m.LeafParts = {}, options: Partial<m.MintOptions> = {}) =>
     m.mintLeaf(root, ID, parts, options)
   const named = (...names: Uint8Array[]) => leaf({ names })
@@ -101,6 +110,8 @@ export function mintPool(): CertificatePool {
     [36, 'signed with SHA-1', leaf({}, { algorithm: m.SIGN.ecdsaSha1 })],
     [36, 'an intermediate with an RSA key of 1024 bits', ...weakIntermediate(root)],
     [36, 'an intermediate signed with SHA-1', ...under(root, { algorithm: m.SIGN.ecdsaSha1 })],
+    [37, 'revoked by its issuer', revoked],
+    [37, 'below a revoked intermediate', m.mintLeaf(revokedCa, ID), revokedCa],
     [38, 'the name of its issuer in capitals', m.mintLeaf({ ...root, subject: 'CLUSTER-8 ROOT' }, ID)],
   ]
   const entry =
@@ -115,9 +126,10 @@ export function mintPool(): CertificatePool {
     })
   return {
     roots: [
-      { trustDomain: TRUST_DOMAIN, bundlePem: root.pem },
+      { trustDomain: TRUST_DOMAIN, bundlePem: root.pem + revokedCa.pem },
       { trustDomain: OTHER, bundlePem: otherRoot.pem },
     ],
+    crl: m.mintCrl({ issuer: root, revoked: [revoked, revokedCa] }).pem,
     certificates: [...accepted.map(entry('accept')), ...refused.map(entry('refuse'))],
     good,
     denied: m.mintLeaf(otherRoot, `spiffe://${OTHER}/ns/bookinfo/sa/sleep`),
@@ -147,6 +159,8 @@ const ENVOY_DIFFERS: ReadonlySet<string> = new Set([
   'signed with SHA-1',
   'an intermediate with an RSA key of 1024 bits',
   'an intermediate signed with SHA-1',
+  'revoked by its issuer',
+  'below a revoked intermediate',
   'the name of its issuer in capitals',
 ])
 

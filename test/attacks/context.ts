@@ -45,7 +45,7 @@ export async function setScene(): Promise<Scene> {
       listeners: [edge('edge', [{ rbac }]), edge('impatient', [{ rbac, handshakeTimeoutS: 0.5 }])],
       clusters: [NAME, SECOND].map((name) => upstream(name)),
       endpoints: [NAME, SECOND].map((name) => endpoints(name, [{ port: canary.port }])),
-      secrets: [credentialSecret(identity), trustSecret([home, ...pool.roots])],
+      secrets: [credentialSecret(identity), trustSecret([home, ...pool.roots], 'ROOTCA', pool.crl)],
     },
   }
 }
