@@ -224,6 +224,8 @@ export function mint(options: MintOptions): Minted {
 
 export interface CrlOptions {
   readonly issuer: Minted
+  /** The DER of the issuer's name, in the place of one made of its `subject`. */
+  readonly issuerDer?: Uint8Array
   /** Certificates to revoke, or their serial numbers in DER. */
   readonly revoked?: readonly (Minted | Uint8Array)[]
   readonly thisUpdate?: Date
@@ -261,7 +263,7 @@ export function mintCrl(options: CrlOptions): { readonly der: Uint8Array; readon
   const tbs = sequence(
     ...(options.version === 1 ? [] : [integer(1)]),
     algorithm.identifier,
-    name(issuer.subject),
+    options.issuerDer ?? name(issuer.subject),
     time(options.thisUpdate ?? new Date(now - 60_000)),
     ...(next === null ? [] : [time(next)]),
     ...(entries.length > 0 ? [sequence(...entries)] : []),
