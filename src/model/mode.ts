@@ -25,7 +25,8 @@ export function chooseMode(
   const wish =
     wishOf(service) ?? (item.mode === undefined ? DEFAULT : { mode: item.mode, source: item.source })
   if (wish.mode === 'terminate') return { mode: wish.mode, reason: wish.source }
-  if (wish.mode === 'passthrough') return { mode: wish.mode, reason: `${wish.source}${leftOut(service)}` }
+  if (wish.mode === 'passthrough')
+    return { mode: wish.mode, reason: `${wish.source}${leftOut(service)}${letIn(keptOut)}` }
   const { mode, why } = judge(service, keptOut)
   return { mode, reason: `auto (${wish.source}): ${why}` }
 }
@@ -50,6 +51,12 @@ function wishOf(service: ModelService): Wish | undefined {
   const source = `Service/${service.namespace}/${service.name} metadata.annotations["${MODE_ANNOTATION}"]`
   return mode === undefined ? undefined : { mode, source }
 }
+
+/** Where nobody's identity is known, nobody can be kept out by it. */
+const letIn = (keptOut: readonly string[]): string =>
+  keptOut.length === 0
+    ? ''
+    : `; reachability does not keep ${keptOut.join(', ')} out here, the workload has to`
 
 /** Nothing but mesh TLS is passed through, so only a mesh workload gets any. */
 function leftOut(service: ModelService): string {

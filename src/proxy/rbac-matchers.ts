@@ -114,11 +114,22 @@ function compileRange({ address, prefixLength }: AddressRange): (ip: string) => 
   const family = isIPv4(address) ? 'ipv4' : 'ipv6'
   range.addSubnet(address, prefixLength, family)
   return (text) => {
-    const ip = text.startsWith(MAPPED) && isIPv4(text.slice(MAPPED.length)) ? text.slice(MAPPED.length) : text
+    const ip = unmapped(text)
     // A BlockList alone would find every IPv4 address in ::/0.
     if (isIPv4(ip)) return family === 'ipv4' && range.check(ip, family)
     return isIPv6(ip) ? family === 'ipv6' && range.check(ip, family) : undefined
   }
 }
 
-const MAPPED = '::ffff:'
+const MAPPED = new BlockList()
+MAPPED.addSubnet('::ffff:0:0', 96, 'ipv6')
+
+/** `::ffff:10.0.0.1`, `0:0:0:0:0:ffff:a00:1` → `10.0.0.1`; anything else as it is. */
+function unmapped(ip: string): string {
+  if (!isIPv6(ip) || !MAPPED.check(ip, 'ipv6')) return ip
+  const groups = ip.split(':')
+  const last = groups.at(-1) ?? ''
+  if (last.includes('.')) return last
+  const [high = 0, low = 0] = groups.slice(-2).map((group) => Number.parseInt(group, 16) || 0)
+  return [high >> 8, high & 255, low >> 8, low & 255].join('.')
+}

@@ -86,6 +86,17 @@ t.test('source addresses', async (t) => {
   )
   t.notOk(allowed([filter('ALLOW', [ANY], [{ ...range, direct: true }])]), 'not the direct peer')
   t.ok(allowed([filter('ALLOW', [ANY], [{ ...range, direct: true }])], { directRemoteIp: '10.1.0.9' }))
+  for (const remoteIp of [
+    '::ffff:a01:9',
+    '0:0:0:0:0:ffff:a01:9',
+    '::FFFF:10.1.0.9',
+    '0:0:0:0:0:ffff:10.1.0.9',
+  ]) {
+    t.ok(allowed([filter('ALLOW', [ANY], [range])], { remoteIp }), `${remoteIp} is 10.1.0.9`)
+    t.notOk(allowed([filter('DENY', [ANY], [range])], { remoteIp }), `${remoteIp} is 10.1.0.9`)
+    const all: PrincipalRule = { kind: 'remoteIp', direct: false, range: { address: '::', prefixLength: 0 } }
+    t.notOk(allowed([filter('ALLOW', [ANY], [all])], { remoteIp }), 'and not of IPv6')
+  }
   const six: PrincipalRule = {
     kind: 'remoteIp',
     direct: false,

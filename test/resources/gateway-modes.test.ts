@@ -146,6 +146,11 @@ t.test('passthrough: a chain of its own, mesh workloads alone, and their ids for
     reason:
       /^Service\/bookinfo\/reviews metadata.annotations\["isthmus.io\/mode"\]; 1 of 2 ready endpoints are no mesh/,
   })
+  const third = peer('cluster-3', bundles[2]?.pem ?? '')
+  t.match(build(world(reviews(pods, { [MODE]: 'passthrough' }), third)).exposure?.mode, {
+    mode: 'passthrough',
+    reason: /reachability does not keep cluster-3 out here, the workload has to$/,
+  })
   const [terminating, chain, ...more] = built.listener().chains
   t.equal(more.length, 0)
   t.equal(terminating?.mode, 'terminate')
