@@ -33,8 +33,9 @@ export class Endpoint implements Candidate {
   /** Payload of connections that have ended. */
   bytesSent = 0
   bytesReceived = 0
-  readonly #flags = new Set<HealthFlag>()
-  readonly #connections = new Set<PumpEnd>()
+  // Most of thousands of endpoints have neither flags nor connections.
+  #flags: Set<HealthFlag> | undefined
+  #connections: Set<PumpEnd> | undefined
   #health: Candidate['health'] = 'healthy'
   #excludePending = false
 
@@ -56,12 +57,12 @@ export class Endpoint implements Candidate {
   }
 
   get flags(): ReadonlySet<HealthFlag> {
-    return this.#flags
+    return this.#flags ?? NO_FLAGS
   }
 
   /** The flags that are set, in Envoy's order. */
   flagList(): HealthFlag[] {
-    return ORDER.filter((flag) => this.#flags.has(flag))
+    return ORDER.filter((flag) => this.flags.has(flag))
   }
 
   /** Takes over what discovery says of it. `excludePending`: it does not count while its first check is to come. */
@@ -86,33 +87,39 @@ export class Endpoint implements Candidate {
 
   /** Remembers a connection to it as long as its socket is there. */
   hold(end: PumpEnd, onClose: () => void): void {
+    this.#connections ??= new Set()
     this.#connections.add(end)
     end.raw.once('close', () => {
-      this.#connections.delete(end)
+      this.#connections?.delete(end)
       onClose()
     })
   }
 
   /** Breaks its connections, with an error so that nobody takes a cut stream for a whole one. */
   cut(reason: string): number {
-    const connections = [...this.#connections]
+    const connections = [...(this.#connections ?? [])]
     for (const { stream } of connections) stream.destroy(new Error(reason))
     return connections.length
   }
 
   #flag(flag: HealthFlag, on: boolean): void {
-    if (on) this.#flags.add(flag)
-    else this.#flags.delete(flag)
+    if (!on) {
+      this.#flags?.delete(flag)
+      return
+    }
+    this.#flags ??= new Set()
+    this.#flags.add(flag)
   }
 
   #judge(): void {
-    const flags = this.#flags
+    const { flags } = this
     if (flags.has('pending_active_hc') && this.#excludePending) this.#health = 'excluded'
     else if (FAILED.some((flag) => flags.has(flag))) this.#health = 'unhealthy'
     else this.#health = DEGRADED.some((flag) => flags.has(flag)) ? 'degraded' : 'healthy'
   }
 }
 
+const NO_FLAGS: ReadonlySet<HealthFlag> = new Set()
 const ORDER: readonly HealthFlag[] = [
   'failed_active_hc',
   'failed_outlier_check',

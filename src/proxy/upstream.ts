@@ -202,7 +202,8 @@ export class Upstream {
       endpoints,
       refused: this.#endpoints.refused,
       names: this.#endpoints.names(),
-      panicking: this.#balance().panicking,
+      // Thousands of upstreams that nobody calls keep no balancer.
+      panicking: (this.#balancer ?? this.#newBalancer()).panicking,
       circuitBreakers: this.#breaker.status(),
       counters: { ...this.#counters, cxLocalFail: { ...this.#counters.cxLocalFail } },
       detail: usable ? '' : this.whyNone(),
@@ -228,7 +229,12 @@ export class Upstream {
   }
 
   #balance(): LoadBalancer<Endpoint> {
-    this.#balancer ??= new LoadBalancer(
+    this.#balancer ??= this.#newBalancer()
+    return this.#balancer
+  }
+
+  #newBalancer(): LoadBalancer<Endpoint> {
+    return new LoadBalancer(
       this.#endpoints.localities,
       {
         config: this.#config.balancing,
@@ -237,7 +243,6 @@ export class Upstream {
       },
       this.#deps.random,
     )
-    return this.#balancer
   }
 
   /** Takes over an assignment, new or confirmed: its time begins now. */

@@ -242,7 +242,7 @@ function checked(ctx: AcceptContext, config: BalancingConfig): BalancingConfig {
   const { policy, choiceCount, activeRequestBias, minimumRingSize, maximumRingSize, tableSize } = config
   if (choiceCount < 2)
     ctx.refuse('least_request_lb_config.choice_count', `expected at least 2, found ${choiceCount}`)
-  if (!(activeRequestBias >= 0))
+  if (!(activeRequestBias >= 0 && Number.isFinite(activeRequestBias)))
     ctx.refuse(
       'least_request_lb_config.active_request_bias',
       `expected at least 0, found ${activeRequestBias}`,

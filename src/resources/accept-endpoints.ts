@@ -78,15 +78,21 @@ export function readEndpoints(
     ),
     overprovisioningFactor: policy?.overprovisioningFactor ?? DEFAULT_OVERPROVISIONING,
     weightedPriorityHealth: policy?.weightedPriorityHealth ?? false,
-    drops: (policy?.dropOverloads ?? []).map(({ category, dropPercentage }) => ({
-      category,
-      share: Math.min(1, (dropPercentage?.numerator ?? 0) / DENOMINATOR[dropPercentage?.denominator ?? 0]),
-    })),
+    drops: (policy?.dropOverloads ?? []).map(({ category, dropPercentage }, i) => {
+      const { numerator = 0, denominator = 0 } = dropPercentage ?? {}
+      const whole = DENOMINATOR[denominator]
+      if (whole === undefined)
+        ctx.refuse(
+          `${prefix}policy.drop_overloads[${i}].drop_percentage.denominator`,
+          `expected HUNDRED, TEN_THOUSAND or MILLION, found ${denominator}`,
+        )
+      return { category, share: Math.min(1, numerator / (whole ?? 100)) }
+    }),
     staleAfterMs: staleAfterMs === 0 ? undefined : staleAfterMs,
   }
 }
 
-const DENOMINATOR: Readonly<Record<FractionalPercent_DenominatorType, number>> = {
+const DENOMINATOR: Readonly<Partial<Record<FractionalPercent_DenominatorType, number>>> = {
   [FractionalPercent_DenominatorType.HUNDRED]: 100,
   [FractionalPercent_DenominatorType.TEN_THOUSAND]: 10_000,
   [FractionalPercent_DenominatorType.MILLION]: 1_000_000,

@@ -26,7 +26,7 @@ function ring<E extends Candidate>(
   shares: readonly Share<E>[],
   { minimumRingSize, maximumRingSize, hashFunction }: BalancingConfig,
 ): HashTable<E> {
-  const least = Math.min(...shares.map(({ share }) => share))
+  const least = shares.reduce((least, { share }) => Math.min(least, share), 1)
   // The least endpoint gets a whole number of places.
   const scale = Math.min(Math.ceil(least * minimumRingSize) / least, maximumRingSize)
   const hashOf = hashFunction === 'XX_HASH' ? xxHash64 : murmurHash2
@@ -61,7 +61,7 @@ function maglev<E extends Candidate>(
   // Whose turn it is first decides who gets a place that two want: it must not hang on the order of the assignment.
   const shares = unsorted.toSorted((a, b) => (a.endpoint.hashKey < b.endpoint.hashKey ? -1 : 1))
   const size = BigInt(tableSize)
-  const greatest = Math.max(...shares.map(({ share }) => share))
+  const greatest = shares.reduce((greatest, { share }) => Math.max(greatest, share), 0)
   const entries = shares.map(({ endpoint: { hashKey }, share }) => ({
     offset: Number(xxHash64(hashKey) % size),
     skip: Number(xxHash64(hashKey, 1n) % (size - 1n)) + 1,
