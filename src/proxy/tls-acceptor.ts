@@ -135,8 +135,9 @@ export class TlsAcceptor {
   onFailure(raw: Socket, ending: Ending): void {
     const found = this.#handshaking.get(raw)
     // The runtime has sent its alert, if any; what it leaves open is closed here.
-    found?.connection.end(ending, 'close')
-    if (found === undefined) raw.destroy()
+    const gone = ending.flag === 'DC'
+    found?.connection.end(ending, gone ? 'leave' : 'close')
+    if (found === undefined || gone) raw.destroy()
   }
 
   onSecure(raw: Socket, stream: TLSSocket): void {

@@ -1,5 +1,6 @@
 // The whole catalogue against our engine on Node and on Bun, and against Envoy, and against an engine that checks nothing.
 import t from 'tap'
+import { settledSockets, socketsOf } from '../targets/descriptors.ts'
 import { EngineTarget } from '../targets/engine-target.ts'
 import { EnvoyTarget } from '../targets/envoy-target.ts'
 import { type Target, type TargetKind, unavailable } from '../targets/target.ts'
@@ -29,9 +30,12 @@ for (const kind of ['node', 'bun', 'envoy'] as const) {
     async (t) => {
       const target = await start(kind)
       t.teardown(() => target.stop())
+      const before = socketsOf(target.pid)
       const results = await runCatalogue(target, scene, attacks)
       t.same(results.filter(({ passed }) => !passed).map(told), [])
       t.equal(results.length, attacks.length)
+      const after = await settledSockets(target.pid, before)
+      if (kind !== 'envoy') t.equal(after, before, 'and leaves no descriptor behind')
     },
   )
 }

@@ -2,6 +2,7 @@
 // differences that are listed.
 import t from 'tap'
 import { mintPool } from '../attacks/certificates.ts'
+import { settledSockets, socketsOf } from '../targets/descriptors.ts'
 import { EngineTarget } from '../targets/engine-target.ts'
 import { EnvoyTarget } from '../targets/envoy-target.ts'
 import { type Target, type TargetKind, unavailable } from '../targets/target.ts'
@@ -24,6 +25,8 @@ const pool = mintPool()
 
 interface Side {
   readonly target: Target
+  /** Sockets before the first case. */
+  readonly sockets: number
   readonly world: World
 }
 
@@ -33,7 +36,7 @@ async function start(kind: TargetKind): Promise<Side> {
   const target = kind === 'envoy' ? await EnvoyTarget.start(resources) : new EngineTarget(kind)
   await target.update(resources)
   t.teardown(() => Promise.all([target.stop(), world.stop()]))
-  return { target, world }
+  return { target, world, sockets: socketsOf(target.pid) }
 }
 
 const kinds = (['node', 'bun', 'envoy'] as const).filter((kind) => {
@@ -96,4 +99,9 @@ t.test('the same inputs have the same outcomes', async (t) => {
       `${id}: it is a difference`,
     )
   }
+})
+
+t.test('nothing of it leaves a descriptor behind', async (t) => {
+  for (const { target, sockets } of sides.filter((side) => side.target.kind !== 'envoy'))
+    t.equal(await settledSockets(target.pid, sockets), sockets, target.kind)
 })
