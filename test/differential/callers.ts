@@ -126,7 +126,7 @@ function strange({ world: { pool } }: DifferentialContext): ConnectionOptions {
 }
 
 /** An open connection, a change, and whether the connection still carries bytes. */
-const change = (id: string, to: 'denied' | 'distrusted'): Case => ({
+const change = (id: string, to: 'denied' | 'distrusted' | 'removed' | 'emptied'): Case => ({
   id,
   run: async (context) => {
     const { world, target } = context
@@ -146,9 +146,43 @@ const change = (id: string, to: 'denied' | 'distrusted'): Case => ({
   },
 })
 
+/** A session from before its CA was removed, at a door that knows it no more (CVE-2025-68121). */
+const oldSession = (maxVersion: 'TLSv1.2' | 'TLSv1.3'): Case => ({
+  id: `changes/session-of-a-removed-CA-${maxVersion}`,
+  run: async (context) => {
+    const { world, target } = context
+    const sessions: Buffer[] = []
+    const giver = context.client('echo', { minVersion: maxVersion, maxVersion })
+    giver.tls.on('session', (session) => sessions.push(session))
+    await context.reach(giver, world.echo)
+    await giver.wire.until(() => giver.received === 4)
+    const session = sessions.at(-1) ?? giver.tls.getSession()
+    await target.update(world.distrusted)
+    const { connects } = world.echo
+    const client = context.client('echo', {
+      minVersion: maxVersion,
+      maxVersion,
+      ...(session === undefined ? {} : { session }),
+    })
+    client.tls.write('ping')
+    await client.wire.until(() => client.received > 0 || client.wire.tcpEnd !== 'open')
+    await target.update(world.resources)
+    const outcome = client.tls.isSessionReused() ? 'resumed' : 'a full handshake'
+    return {
+      client: `${outcome}, ${client.received > 0 ? 'served' : 'refused'}`,
+      backend: `${world.echo.connects - connects} connects`,
+      ending: '',
+    }
+  },
+})
+
 const changes: readonly Case[] = [
+  oldSession('TLSv1.2'),
+  oldSession('TLSv1.3'),
   change('changes/policy-during-a-transfer', 'denied'),
   change('changes/trust-during-a-transfer', 'distrusted'),
+  change('changes/service-removed-during-a-transfer', 'removed'),
+  change('changes/endpoints-gone-during-a-transfer', 'emptied'),
 ]
 
 const handshakes: readonly Case[] = [

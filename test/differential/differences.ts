@@ -39,6 +39,15 @@ export const DIFFERENCES: readonly Difference[] = [
     why: 'A retry takes an endpoint that was not tried yet; in Envoy it may be the same one again',
   },
   {
+    id: 'upstreams/failover-blackhole',
+    envoy: [
+      '"ping", close_notify, closed | echo | well',
+      'nothing, close_notify, closed | echo | connect failure',
+    ],
+    ours: '"ping", close_notify, closed | echo | well',
+    why: 'A retry takes an endpoint that was not tried yet; in Envoy it may be the same one again',
+  },
+  {
     id: 'upstreams/priorities-refused',
     envoy: ['nothing, close_notify, closed | echo | connect failure'],
     ours: '"ping", close_notify, closed | echo | well',

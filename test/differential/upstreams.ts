@@ -1,5 +1,6 @@
 // What a client gets when the service behind the name is not there, or there in part.
 import type { Case } from './case.ts'
+import { backendSees } from './context.ts'
 import { BANNER, type Service } from './world.ts'
 
 /** Nobody answers: the client is told by an orderly end, and nobody else hears of it. */
@@ -88,6 +89,62 @@ export const UPSTREAMS: readonly Case[] = [
       client.tls.write('ping')
       await client.ended()
       return context.outcome(client, 'no connect')
+    },
+  },
+  {
+    id: 'upstreams/circuit-breaker-of-connections',
+    run: async (context) => {
+      const { script } = context.world
+      const first = context.client('narrow')
+      const connection = await context.reach(first, script)
+      const second = context.client('narrow')
+      second.tls.write('ping')
+      await second.ended()
+      const outcome = await context.outcome(second, '')
+      connection.stream.end('done')
+      await first.wire.until(() => first.received === 4)
+      return { ...outcome, backend: 'the first goes on' }
+    },
+  },
+  {
+    id: 'passthrough/mesh-tls',
+    run: async (context) => {
+      const { mesh } = context.world
+      const client = context.client('mesh', { listener: 'mixed', ALPNProtocols: ['istio'] })
+      const connection = await context.reach(client, mesh)
+      connection.stream.end('pong')
+      await client.wire.until(() => client.received === 4)
+      client.tls.end()
+      await mesh.until(() => connection.end !== 'open')
+      await client.ended()
+      return context.outcome(client, backendSees(connection))
+    },
+  },
+  {
+    id: 'passthrough/no-istio-protocol',
+    run: async (context) => {
+      const { mesh } = context.world
+      const before = mesh.connects
+      const client = context.client('mesh', { listener: 'mixed' })
+      client.tls.write('ping')
+      await client.ended()
+      const { client: saw, ending } = await context.outcome(client, '')
+      return {
+        client: client.received > 0 ? saw : 'refused',
+        backend: `${mesh.connects - before} connects`,
+        ending,
+      }
+    },
+  },
+  {
+    id: 'passthrough/reset-by-the-workload',
+    run: async (context) => {
+      const { mesh } = context.world
+      const client = context.client('mesh', { listener: 'mixed', ALPNProtocols: ['istio'] })
+      const connection = await context.reach(client, mesh)
+      connection.raw.resetAndDestroy()
+      await client.ended()
+      return context.outcome(client, backendSees(connection))
     },
   },
 ]

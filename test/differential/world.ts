@@ -37,6 +37,8 @@ export type Service =
   | 'priorities-refused'
   | 'slams'
   | 'closes'
+  | 'mesh'
+  | 'narrow'
 
 export const nameOf = (service: Service | string): string =>
   `outbound_.9080_._.${service}.bookinfo.svc.cluster.local`
@@ -54,11 +56,16 @@ export interface World {
   readonly banner: Recorder
   /** As `script`, over mutual TLS. */
   readonly secure: TlsRecorder
+  /** A mesh workload that takes our clients' own certificates. */
+  readonly mesh: TlsRecorder
   /** Resets at the first byte; accepts and ends. */
   readonly slams: Recorder
   readonly closes: Recorder
   /** With another policy on listener `edge`: nobody may call. */
   readonly denied: Resources
+  /** Without service `echo`; with no endpoint of it. */
+  readonly removed: Resources
+  readonly emptied: Resources
   /** With another `ROOTCA`: nobody is known. */
   readonly distrusted: Resources
   /** A caller that the CRL of listener `revoking` lists. */
@@ -91,6 +98,10 @@ const CHAINS: Readonly<Record<string, readonly ChainSpec[]>> = {
     { name: 'default', rbac },
   ],
   revoking: [{ rbac, trust: 'ROOTCA-revoking' }],
+  mixed: [
+    { name: 'default', rbac },
+    { passthrough: true, serverNames: [nameOf('mesh')] },
+  ],
   pinned: [{ rbac, peerPrefixes: [`spiffe://${TRUST_DOMAIN}/ns/bookinfo/`] }],
   'pinned-elsewhere': [{ rbac, peerPrefixes: [`spiffe://${TRUST_DOMAIN}/ns/other/`] }],
 }
@@ -108,7 +119,7 @@ async function closedPort(): Promise<number> {
 /** One for each data plane, so that they can be asked side by side. */
 export async function createWorld(pool: CertificatePool): Promise<World> {
   const home = await createCa({ trustDomain: 'cluster-2.example' })
-  const [echo, script, banner, slams, closes, blackhole, refused, secure] = await Promise.all([
+  const [echo, script, banner, slams, closes, blackhole, refused, secure, mesh] = await Promise.all([
     Recorder.listen(),
     Recorder.listen(() => {}),
     Recorder.listen((socket) => {
@@ -119,7 +130,8 @@ export async function createWorld(pool: CertificatePool): Promise<World> {
     Recorder.listen((socket) => socket.end()),
     Blackhole.open(),
     closedPort(),
-    secureBackend(home),
+    workload(home, home.bundlePem),
+    workload(home, pool.root.pem),
   ])
   const at = (port: number, more: Partial<EndpointSpec> = {}): EndpointSpec => ({ port, ...more })
   const pin = `spiffe://${home.trustDomain}/ns/bookinfo/sa/secure`
@@ -138,6 +150,8 @@ export async function createWorld(pool: CertificatePool): Promise<World> {
     'priorities-refused': [[at(refused), at(echo.port, { priority: 1 })]],
     slams: [[at(slams.port)]],
     closes: [[at(closes.port)]],
+    mesh: [[at(mesh.port, { tls: true })]],
+    narrow: [[at(script.port)], { maxConnections: 1 }],
   }
   const entries = Object.entries(services)
   const identity = await home.issue({ namespace: 'eastwest', serviceAccount: 'gateway' })
@@ -161,22 +175,35 @@ export async function createWorld(pool: CertificatePool): Promise<World> {
     pool,
     resources,
     denied: { ...resources, listeners: listeners({ ...CHAINS, edge: [{ rbac: may('cluster-1.example') }] }) },
+    removed: {
+      ...resources,
+      clusters: resources.clusters.filter(({ name }) => name !== nameOf('echo')),
+      endpoints: resources.endpoints.filter(({ name }) => name !== nameOf('echo')),
+    },
+    emptied: {
+      ...resources,
+      endpoints: resources.endpoints.map((each) =>
+        each.name === nameOf('echo') ? endpoints(each.name, []) : each,
+      ),
+    },
     distrusted: { ...resources, secrets: [...secrets, trustSecret([home])] },
     revoked,
-    ...{ echo, script, banner, secure, slams, closes },
+    ...{ echo, script, banner, secure, mesh, slams, closes },
     async stop() {
-      await Promise.all([echo, script, banner, secure, slams, closes, blackhole].map((each) => each.close()))
+      await Promise.all(
+        [echo, script, banner, secure, mesh, slams, closes, blackhole].map((each) => each.close()),
+      )
     },
   }
 }
 
-/** A workload of the serving cluster behind its sidecar: mutual TLS with its own SPIFFE id. */
-async function secureBackend(home: Ca): Promise<TlsRecorder> {
+/** A workload of the serving cluster behind its sidecar: mutual TLS with its own SPIFFE id, for callers of `ca`. */
+async function workload(home: Ca, ca: string): Promise<TlsRecorder> {
   const own = await home.issue({ namespace: 'bookinfo', serviceAccount: 'secure' })
   return TlsRecorder.listenTls({
     cert: own.certificatePem,
     key: own.privateKeyPem,
-    ca: home.bundlePem,
+    ca,
     requestCert: true,
     rejectUnauthorized: true,
     ALPNProtocols: ['istio'],

@@ -285,6 +285,8 @@ export interface UpstreamOptions {
   readonly pins?: readonly string[]
   readonly sni?: string
   readonly aliases?: readonly string[]
+  /** Circuit breaker. */
+  readonly maxConnections?: number
 }
 
 export function upstreamTls(pins: readonly string[], sni: string = SNI) {
@@ -324,6 +326,9 @@ export function upstream(name: string, options: UpstreamOptions = {}): XdsResour
         ? {}
         : { metadata: { filterMetadata: { isthmus: { aliases: [...aliases] } } } }),
       ...(outlier === undefined ? {} : { outlierDetection: outlier }),
+      ...(options.maxConnections === undefined
+        ? {}
+        : { circuitBreakers: { thresholds: [{ maxConnections: options.maxConnections }] } }),
       transportSocketMatches:
         pins === undefined
           ? []

@@ -1,8 +1,11 @@
 // Listeners as our discovery sends them to any data plane, with everything that makes an Envoy gateway safe.
-import { create } from '@bufbuild/protobuf'
+import { create, type MessageInitShape } from '@bufbuild/protobuf'
 import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire'
 import { addFormattedTlvs } from '../../src/resources/newer-envoy.ts'
-import type { Filter } from '../../src/xds/gen/envoy/config/listener/v3/listener_components_pb.js'
+import type {
+  Filter,
+  FilterChainSchema,
+} from '../../src/xds/gen/envoy/config/listener/v3/listener_components_pb.js'
 import { ListenerSchema } from '../../src/xds/gen/envoy/config/listener/v3/listener_pb.js'
 import { TlsInspectorSchema } from '../../src/xds/gen/envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector_pb.js'
 import { SniClusterSchema } from '../../src/xds/gen/envoy/extensions/filters/network/sni_cluster/v3/sni_cluster_pb.js'
@@ -14,7 +17,7 @@ import {
 import { DownstreamTlsContextSchema } from '../../src/xds/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.js'
 import { encodeResource } from '../../src/xds/resource.ts'
 import type { XdsResource } from '../../src/xds/types.ts'
-import { allow, filterOf, socketAddress, typed, uriPrincipal } from '../proxy/support.ts'
+import { allow, filterOf, passthroughChain, socketAddress, typed, uriPrincipal } from '../proxy/support.ts'
 
 /** `UpstreamConnectMode` of `TcpProxy`, as far as it is safe behind TLS. */
 export const CONNECT_MODE = { data: 1, handshake: 2 } as const
@@ -36,6 +39,8 @@ export interface ChainSpec {
   readonly handshakeTimeoutS?: number
   /** SDS name of the validation context; default `ROOTCA`. */
   readonly trust?: string
+  /** Splices mesh TLS to the upstream of the server name instead of terminating; all of the above but the names is for terminating. */
+  readonly passthrough?: boolean
   /** `match_typed_subject_alt_names`: prefixes of URIs. */
   readonly peerPrefixes?: readonly string[]
 }
@@ -59,23 +64,31 @@ export function edge(name: string, chains: readonly ChainSpec[] = [{}]): XdsReso
         },
       ],
       listenerFiltersTimeout: duration(chains[0]?.handshakeTimeoutS ?? 5),
-      filterChains: chains.map((chain, index) => ({
-        name: chain.name ?? `chain-${index}`,
-        filterChainMatch: { transportProtocol: 'tls', serverNames: [...(chain.serverNames ?? [])] },
-        filters: [
-          ...(chain.rbac ?? [allow({ everyone: [uriPrincipal('prefix', 'spiffe://')] })]),
-          filterOf(SniClusterSchema, create(SniClusterSchema)),
-          proxy(chain),
-        ],
-        transportSocket: {
-          name: 'envoy.transport_sockets.tls',
-          configType: typed(DownstreamTlsContextSchema, downstreamTls(chain)),
-        },
-        transportSocketConnectTimeout: duration(chain.handshakeTimeoutS ?? 5),
-      })),
+      filterChains: chains.map((chain, index) =>
+        chain.passthrough === true
+          ? passthroughChain({ serverNames: chain.serverNames ?? [] })
+          : terminating(chain, index),
+      ),
     },
     name,
   )
+}
+
+function terminating(chain: ChainSpec, index: number): MessageInitShape<typeof FilterChainSchema> {
+  return {
+    name: chain.name ?? `chain-${index}`,
+    filterChainMatch: { transportProtocol: 'tls', serverNames: [...(chain.serverNames ?? [])] },
+    filters: [
+      ...(chain.rbac ?? [allow({ everyone: [uriPrincipal('prefix', 'spiffe://')] })]),
+      filterOf(SniClusterSchema, create(SniClusterSchema)),
+      proxy(chain),
+    ],
+    transportSocket: {
+      name: 'envoy.transport_sockets.tls',
+      configType: typed(DownstreamTlsContextSchema, downstreamTls(chain)),
+    },
+    transportSocketConnectTimeout: duration(chain.handshakeTimeoutS ?? 5),
+  }
 }
 
 function proxy(chain: ChainSpec): Filter {
