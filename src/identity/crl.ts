@@ -32,22 +32,35 @@ const OID = {
 
 /** 02 01 01: INTEGER 1, which means v2. */
 const VERSION_2 = Uint8Array.of(2, 1, 1)
+/** All lists of a validation context together: one CA's may have ten thousands of entries. */
+const MAX_BYTES = 16 * 1024 * 1024
+/** How many lists are remembered: the next text has most of them again, and a long one takes some 50 ms to read. */
+const REMEMBERED = 64
+const remembered = new Map<string, Crl>()
 /** ENUMERATED, which only the reason code uses. */
 const ENUMERATED = 0x0a
 const REMOVE_FROM_CRL = 8
 
 /** The `X509 CRL` blocks of a PEM text, at least one. All or nothing: a list that is overlooked would let somebody back in. */
 export function parseCrlsPem(text: string): Result<readonly Crl[], string> {
-  const blocks = parsePem(text)
+  const blocks = parsePem(text, MAX_BYTES)
   if (!blocks.ok) return blocks
   const crls: Crl[] = []
   for (const [index, { label, der, text: pem }] of blocks.value.entries()) {
     if (label !== 'X509 CRL') return fail(`holds a ${label}; only CRLs belong here`)
-    const crl = parseCrl(der)
+    const known = remembered.get(pem)
+    const crl = known === undefined ? parseCrl(der) : ok(known)
     if (!crl.ok) return fail(`CRL ${index + 1}: ${crl.error}`)
-    crls.push({ ...crl.value, pem })
+    crls.push(known ?? remember({ ...crl.value, pem }))
   }
   return crls.length === 0 ? fail('holds no CRL (PEM, "-----BEGIN X509 CRL-----")') : ok(crls)
+}
+
+function remember(crl: Crl): Crl {
+  remembered.set(crl.pem, crl)
+  const [oldest] = remembered.keys()
+  if (remembered.size > REMEMBERED && oldest !== undefined) remembered.delete(oldest)
+  return crl
 }
 
 /**
@@ -110,7 +123,8 @@ function readEntry(reader: DerReader): string {
   return reader.within(TAG.sequence, (entry) => {
     const serial = Buffer.from(entry.integer()).toString('hex')
     if (serial.length > 42) entry.refuse('a serial number of more than 20 bytes')
-    entry.time()
+    // When it was revoked decides nothing: that it is a time is enough.
+    if (entry.optional(TAG.utcTime) === undefined) entry.element(TAG.generalizedTime)
     for (const extension of entry.empty ? [] : readExtensions(entry)) checkEntry(entry, ...extension)
     return serial
   })

@@ -15,15 +15,16 @@ const MAX_BYTES = 1024 * 1024
  * The blocks of a PEM file in their order (RFC 7468; text between blocks is ignored). Strict where it matters: a block that
  * is cut off, or whose base64 is broken, is an error and not a shorter file.
  */
-export function parsePem(text: string): Result<readonly PemBlock[], string> {
-  if (text.length > MAX_BYTES) return fail(`longer than ${MAX_BYTES} bytes`)
+export function parsePem(text: string, maxBytes: number = MAX_BYTES): Result<readonly PemBlock[], string> {
+  if (text.length > maxBytes) return fail(`longer than ${maxBytes} bytes`)
   const blocks: PemBlock[] = []
   const lines = text.split(/\r?\n/)
   for (let i = 0; i < lines.length; i++) {
     const label = BEGIN.exec(lines[i] ?? '')?.[1]
     if (label === undefined) continue
-    const end = lines.findIndex((line, at) => at > i && line.trimEnd() === `-----END ${label}-----`)
-    if (end < 0) return fail(`a ${label} block that is cut off: no "-----END ${label}-----"`)
+    let end = i + 1
+    while (end < lines.length && lines[end]?.trimEnd() !== `-----END ${label}-----`) end += 1
+    if (end === lines.length) return fail(`a ${label} block that is cut off: no "-----END ${label}-----"`)
     const base64 = lines
       .slice(i + 1, end)
       .join('')

@@ -147,16 +147,16 @@ export class TrustBundle {
     const known = new Set(this.certificates.map(({ fingerprint }) => fingerprint))
     const fresh = new Map(others.map((ca) => [ca.fingerprint, ca]))
     const waiting = [...fresh.values()].filter(({ root, fingerprint }) => !root && !known.has(fingerprint))
-    let bundle: TrustBundle = this
+    const taken = [...this.certificates]
     // From the root downwards: an intermediate may wait for the one above it.
-    for (;;) {
-      const next = waiting.findIndex((ca) =>
-        bundle.certificates.some((above) => signedBy(ca.certificate, ca.x509, above)),
-      )
-      if (next < 0 || bundle.certificates.length >= MAX_CERTIFICATES) return bundle
-      const certificates = [...bundle.certificates, ...waiting.splice(next, 1)]
-      bundle = new TrustBundle(this.trustDomain, certificates, this.#revocations)
+    while (taken.length < MAX_CERTIFICATES) {
+      const next = waiting.findIndex((ca) => taken.some((above) => signedBy(ca.certificate, ca.x509, above)))
+      if (next < 0) break
+      taken.push(...waiting.splice(next, 1))
     }
+    return taken.length === this.certificates.length
+      ? this
+      : new TrustBundle(this.trustDomain, taken, this.#revocations)
   }
 
   /** From a CA of this bundle up to a root, both included; empty when no chain leads there. */

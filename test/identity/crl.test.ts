@@ -226,7 +226,24 @@ t.test('PEM: lists and nothing else', async (t) => {
   t.match(parseCrlsPem(pem + m.toPem(leaf.der, 'X509 CRL')), { ok: false, error: /CRL 2/ })
 })
 
-t.test('RSA, RSA-PSS and Ed25519 CAs', async (t) => {
+t.test('long lists, together longer than a megabyte', async (t) => {
+  const serials = (from: number) =>
+    Array.from({ length: 12_000 }, (_, i) =>
+      m.der(0x02, m.bytes(0x10, from, i >> 8, i & 0xff, new Uint8Array(12))),
+    )
+  const long = [issuing, root].map((issuer, i) => m.mintCrl({ issuer, revoked: [...serials(i), leaf] }))
+  t.ok(long.reduce((sum, { pem }) => sum + pem.length, 0) > 1024 * 1024)
+  const bundles = trusting(both, ...long)
+  t.same(
+    bundles.crls.map(({ crl }) => crl.revoked.size),
+    [12_001, 12_001],
+  )
+  t.match(verifySvid(leaf.der, bundles, now), { error: { code: 'revoked' } })
+  const again = crls(...long)
+  t.equal(again[0], crls(...long)[0], 'a list that was read is not read again')
+})
+
+t.test('RSA and Ed25519 CAs', async (t) => {
   const rsa = m.rsaKeys(2048)
   for (const [keys, algorithm] of [
     [rsa, m.SIGN.rsaSha256],
