@@ -80,6 +80,7 @@ export class EndpointSet {
     const known = this.#byName
     const before = this.#localities
     const taken = new Map<string, Endpoint>()
+    const refusedBefore = this.#refused
     this.#byName = taken
     this.#refused = new Map()
     const localities = (this.#assignment?.localities ?? []).map(
@@ -100,6 +101,9 @@ export class EndpointSet {
       }),
     )
     this.#localities = localities
+    for (const [address, reason] of this.#refused)
+      if (!refusedBefore.has(address))
+        this.#deps.logger.warn({ upstream: this.#config.name, address, reason }, 'endpoint left out')
     for (const [name, endpoint] of known) {
       if (taken.has(name)) continue
       if (this.#mayLinger(endpoint)) {

@@ -47,10 +47,20 @@ t.test('every mistake is named in one start, and the exit code is 64', async (t)
     'x',
     '--log-level',
     'loud',
+    '--allow-local-endpoints',
+    'yes',
   ]
   const { status, stderr } = run(['sidecar', ...WHO, ...flags, '--bind', '127.240.0.1/16'])
   t.equal(status, 64)
-  for (const flag of ['discovery', 'drain', 'dns-upstream', 'socks', 'log-level', 'bind'])
+  for (const flag of [
+    'discovery',
+    'drain',
+    'dns-upstream',
+    'socks',
+    'log-level',
+    'bind',
+    'allow-local-endpoints',
+  ])
     t.match(stderr, `isthmus sidecar: --${flag}: `)
 })
 

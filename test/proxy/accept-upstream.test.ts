@@ -1,11 +1,25 @@
 // Clusters and their assignments: what each field means, and what is refused by its path.
-import { create, createRegistry, fromJson, type JsonObject, type JsonValue } from '@bufbuild/protobuf'
+import {
+  create,
+  createRegistry,
+  fromJson,
+  type JsonObject,
+  type JsonValue,
+  toBinary,
+} from '@bufbuild/protobuf'
+import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire'
 import t from 'tap'
 import { acceptEndpoints } from '../../src/resources/accept-endpoints.ts'
 import { acceptListener } from '../../src/resources/accept-listener.ts'
 import { acceptUpstream } from '../../src/resources/accept-upstream.ts'
 import { addFormattedTlvs } from '../../src/resources/newer-envoy.ts'
 import { ClusterSchema } from '../../src/xds/gen/envoy/config/cluster/v3/cluster_pb.js'
+import { TransportSocketSchema } from '../../src/xds/gen/envoy/config/core/v3/base_pb.js'
+import {
+  ProxyProtocolConfig_Version,
+  ProxyProtocolConfigSchema,
+} from '../../src/xds/gen/envoy/config/core/v3/proxy_protocol_pb.js'
+import { SubstitutionFormatStringSchema } from '../../src/xds/gen/envoy/config/core/v3/substitution_format_string_pb.js'
 import { ClusterLoadAssignmentSchema } from '../../src/xds/gen/envoy/config/endpoint/v3/endpoint_pb.js'
 import { ListenerSchema } from '../../src/xds/gen/envoy/config/listener/v3/listener_pb.js'
 import {
@@ -20,7 +34,7 @@ import { RoundRobinSchema } from '../../src/xds/gen/envoy/extensions/load_balanc
 import { ProxyProtocolUpstreamTransportSchema } from '../../src/xds/gen/envoy/extensions/transport_sockets/proxy_protocol/v3/upstream_proxy_protocol_pb.js'
 import { RawBufferSchema } from '../../src/xds/gen/envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer_pb.js'
 import { encodeResource } from '../../src/xds/resource.ts'
-import { filterOf, socketAddress } from './support.ts'
+import { filterOf, socketAddress, typed } from './support.ts'
 
 const registry = createRegistry(
   LeastRequestSchema,
@@ -368,6 +382,58 @@ t.test('PROXY protocol: the transport socket and the TLVs of tcp_proxy', async (
   t.match(socket({ version: 'V1' }), {
     value: { defaultSocket: { proxyProtocol: { version: 'V1', passTlvs: 'none' } } },
   })
+  const added = (version: 'V1' | 'V2', ...entries: readonly Uint8Array[]) => {
+    const config = create(ProxyProtocolConfigSchema, { version: ProxyProtocolConfig_Version[version] })
+    config.$unknown = entries.map((entry) => ({
+      no: 3,
+      wireType: WireType.LengthDelimited,
+      data: new BinaryWriter().bytes(entry).finish(),
+    }))
+    const transport = create(ProxyProtocolUpstreamTransportSchema, {
+      config,
+      transportSocket: { name: 'raw', configType: typed(RawBufferSchema, create(RawBufferSchema)) },
+    })
+    const message = fromJson(ClusterSchema, {
+      name: 'c',
+      loadAssignment: { clusterName: 'c', endpoints: [{ lbEndpoints: [endpoint()] }] },
+    })
+    message.transportSocket = create(TransportSocketSchema, {
+      name: 'p',
+      configType: typed(ProxyProtocolUpstreamTransportSchema, transport),
+    })
+    return acceptUpstream(encodeResource(ClusterSchema, message, 'c'))
+  }
+  const literal = new BinaryWriter()
+    .tag(1, WireType.Varint)
+    .uint32(0xe5)
+    .tag(2, WireType.LengthDelimited)
+    .bytes(Buffer.from('x'))
+    .finish()
+  t.match(added('V2', literal), {
+    ok: true,
+    value: { defaultSocket: { proxyProtocol: { addedTlvs: [{ type: 0xe5, value: Buffer.from('x') }] } } },
+  })
+  const tlvsAt = 'transport_socket.typed_config.config.added_tlvs'
+  const formatted = new BinaryWriter()
+    .tag(1, WireType.Varint)
+    .uint32(2)
+    .tag(3, WireType.LengthDelimited)
+    .bytes(
+      toBinary(
+        SubstitutionFormatStringSchema,
+        create(SubstitutionFormatStringSchema, {
+          format: { case: 'textFormat', value: '%REQUESTED_SERVER_NAME%' },
+        }),
+      ),
+    )
+    .finish()
+  for (const [result, field, message] of [
+    [added('V1', literal), tlvsAt, /version 1 has no TLVs/],
+    [added('V2', new Uint8Array()), `${tlvsAt}[0]`, /either a value or a format_string/],
+    [added('V2', formatted), `${tlvsAt}[0].format_string`, /expected a value/],
+    [added('V2', Buffer.from('ff', 'hex')), tlvsAt, /does not decode/],
+  ] as const)
+    t.match(result, { ok: false, error: { field, message } }, `${message}`)
   const listener = (change: (proxy: TcpProxy) => void) => {
     const proxy = create(TcpProxySchema, {
       statPrefix: 'p',
