@@ -23,7 +23,7 @@ export async function connectUpstream(
   connection.advance({ phase: 'connecting' })
   const upstream = context.upstreams.get(name)
   if (upstream === undefined) return fail({ flag: 'NR', reason: `no upstream is called ${name}` })
-  const beganMs = context.clock.now()
+  const beganMs = connection.elapsedMs
   const dial = context.dialer.dial(upstream, dialOptions(connection, chain, name))
   connection.onEnd(() => dial.cancel())
   const result = await dial.result
@@ -32,7 +32,7 @@ export async function connectUpstream(
     result.value.raw.destroy()
     return fail({ flag: 'DC', reason: 'the connection has ended' })
   }
-  connection.note({ endpoint: result.value.endpoint.name, connectMs: context.clock.now() - beganMs })
+  connection.note({ endpoint: result.value.endpoint.name, connectMs: connection.elapsedMs - beganMs })
   bindToServer(context, connection, result.value.server)
   return ok(result.value)
 }

@@ -1,5 +1,6 @@
 // The wall clock is set while connections are open: what has ended by it is cut, and nothing else is.
 import { once } from 'node:events'
+import { connect as connectPlain } from 'node:net'
 import type { TLSSocket } from 'node:tls'
 import t from 'tap'
 import { type Clock, systemClock } from '../../src/lib/clock.ts'
@@ -20,9 +21,9 @@ class SetClock implements Clock {
 async function world(t: { teardown(end: () => unknown): void }) {
   const target = await backend()
   const clock = new SetClock()
-  const { proxy, connect } = await gateway(target, { engine: { clock } })
+  const { proxy, port, connect } = await gateway(target, { engine: { clock } })
   t.teardown(() => Promise.all([proxy.engine.close(), target.close()]))
-  return { target, clock, proxy, connect }
+  return { target, clock, proxy, port, connect }
 }
 
 async function echoes(socket: TLSSocket): Promise<boolean> {
@@ -42,6 +43,24 @@ t.test('forward past the end of certificates: open connections are cut, new ones
   await gone(await connect())
   t.match((await proxy.lines(3))[2], { flag: 'ID_REFUSED', reason: /expired/ })
   t.equal(target.accepts, accepts, 'and causes no connect')
+})
+
+t.test('forward by minutes: a connection that is still in its handshake has its whole time', async (t) => {
+  const { clock, port, proxy, connect } = await world(t)
+  // The hello comes only after the clock was set.
+  const raw = connectPlain(port, '127.0.0.1')
+  await once(raw, 'connect')
+  while (proxy.engine.status().connections.opening === 0) await new Promise(setImmediate)
+  clock.offsetMs = 6 * 60_000
+  const socket = await connect({ socket: raw })
+  t.ok(await echoes(socket))
+  socket.end()
+  const [line] = await proxy.lines(1)
+  t.match(line, { flag: '-' })
+  t.ok(
+    (line?.durationMs ?? -1) >= 0 && (line?.durationMs ?? 0) < 5 * 60_000,
+    'and its duration is that of its life',
+  )
 })
 
 t.test('back by an hour: young certificates are refused, connections that are open go on', async (t) => {
