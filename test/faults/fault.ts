@@ -42,9 +42,9 @@ export interface Outcome {
   readonly notes: readonly string[]
 }
 
-const RECOVERY_MS = 20_000
+const RECOVERY_MS = 30_000
 /** No step of a fault may take longer. */
-export const LONGEST_MS = 30_000
+export const LONGEST_MS = 70_000
 
 /** Lets one fault happen under load. */
 export async function suffer(world: World, fault: Fault): Promise<Outcome> {

@@ -12,7 +12,7 @@ import {
 } from 'node:tls'
 import { HEADER_BYTES, header, patternAt, wrongBytes } from './pattern.ts'
 
-/** A call that takes longer than this is lost. */
+/** A call, or one exchange of a flow, that takes longer than this is lost. */
 const CALL_MS = 8_000
 const EXCHANGE_BYTES = 16_384
 const EXCHANGE_EVERY_MS = 15
@@ -166,7 +166,10 @@ export class Load {
         await exchange.open()
         flow.openedMs = Date.now()
         while (!this.#stopped) {
+          // A reset that was lost on the way leaves a connection that nobody will ever say anything on again.
+          const deadline = setTimeout(() => socket.destroy(new Error(`nothing for ${CALL_MS} ms`)), CALL_MS)
           await exchange.once(1 + Math.floor(this.#random() * EXCHANGE_BYTES))
+          clearTimeout(deadline)
           flow.exchanged()
           await sleep(EXCHANGE_EVERY_MS)
         }

@@ -139,9 +139,9 @@ export class World {
     return [...new Map(started.map((line) => [line['slot'], line['pid'] as number])).values()]
   }
 
-  /** Waits for so many lines of the pod's log after the first `from`. Throws when there are none within 15 seconds. */
+  /** Waits for so many lines of the pod's log after the first `from`. Throws when there are none within a minute. */
   async said(from: number, matches: RegExp, count = 1): Promise<void> {
-    await becomes(`the log says ${matches}`, 15_000, () => {
+    await becomes(`the log says ${matches}`, 60_000, () => {
       const later = this.pod.lines.slice(from).filter((line) => matches.test(JSON.stringify(line)))
       return later.length >= count
     })
