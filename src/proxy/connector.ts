@@ -186,6 +186,8 @@ export class Connector {
 
   /** Why a server that was let in would not be today; undefined where it would. */
   refusal({ leaf, tls }: ServerProof): string | undefined {
+    // Secrets go with the last upstream that refers to them: that is no word against a server, and the connection drains already.
+    if (this.#deps.secrets.missing([tls.credentialSecret, tls.trustSecret]).length > 0) return undefined
     const material = this.#deps.secrets.pinnedMaterial(tls)
     if (!material.ok) return formatProblem(material.error)
     const judged = this.#judge(leaf, tls, material.value)

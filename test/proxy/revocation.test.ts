@@ -185,3 +185,37 @@ t.test(
     })
   },
 )
+
+t.test('a server whose upstream is taken away is not refused with the secrets that go with it', async (t) => {
+  const home = await createCa({ trustDomain: 'cluster-1.example' })
+  const id = 'spiffe://cluster-1.example/ns/eastwest/sa/gateway'
+  const { certificatePem, privateKeyPem } = await home.issue({
+    namespace: 'eastwest',
+    serviceAccount: 'gateway',
+  })
+  const server = createServer({ cert: certificatePem, key: privateKeyPem }, (socket) => {
+    socket.on('error', () => {})
+    socket.pipe(socket)
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => server.close())
+  const proxy = new TestProxy()
+  t.teardown(() => proxy.engine.close())
+  const own = credentialSecret(await home.issue({ namespace: 'a', serviceAccount: 'b' }))
+  proxy.put(TYPE.secret, own, trustSecret([home]))
+  proxy.put(TYPE.cluster, upstream('x', { pins: [id] }))
+  proxy.put(TYPE.endpoints, endpoints('x', [{ port: (server.address() as AddressInfo).port, tls: true }]))
+  proxy.put(TYPE.listener, sidecarListener({ name: 'to-x', cluster: 'x', protocol: 'tcp' }))
+  const client = connect(await proxy.port('to-x'), '127.0.0.1')
+  const echoed = async (text: string) => {
+    client.write(text)
+    return String((await once(client, 'data'))[0])
+  }
+  t.equal(await echoed('before'), 'before')
+  proxy.engine.update(TYPE.cluster, [], ['x'])
+  proxy.engine.update(TYPE.secret, [], ['default', 'ROOTCA'])
+  t.same(proxy.engine.status().secrets, [])
+  t.equal(await echoed('after'), 'after')
+  client.destroy()
+})
