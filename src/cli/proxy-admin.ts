@@ -1,5 +1,6 @@
 import { healthRoutes } from '../admin/health.ts'
 import { type AdminRoute, AdminServer } from '../admin/http.ts'
+import { tellParent } from '../lib/lifeline.ts'
 import type { Logger } from '../lib/log.ts'
 import { isLoopback } from '../lib/loopback.ts'
 import { formatProblem } from '../lib/result.ts'
@@ -73,6 +74,8 @@ function adminRoutes(options: EnvoyAdminOptions): Record<string, AdminRoute> {
       return {
         body: {
           kind: config.kind,
+          // How many supervisors there have been, this one included.
+          generation: Number(process.env['ISTHMUS_GENERATION'] ?? 1),
           ready: missing.length === 0,
           pending: missing,
           ...supervisor.status(),
@@ -82,6 +85,11 @@ function adminRoutes(options: EnvoyAdminOptions): Record<string, AdminRoute> {
           workers: workers.map(({ engine, ...about }) => ({ ...about, connections: engine.connections })),
         },
       }
+    },
+    '/replace': async (_query, method) => {
+      if (method !== 'POST') return { status: 405, body: 'POST replaces this process and its workers\n' }
+      tellParent({ notice: 'replace' })
+      return { status: 202, body: { replacing: true } }
     },
     '/drain': async (_query, method) => {
       if (method !== 'POST') return { status: 405, body: 'POST drains; it answers once that is done\n' }

@@ -7,6 +7,7 @@ import { silentLogger } from '../../src/lib/log.ts'
 import { ok } from '../../src/lib/result.ts'
 import { socketPaths } from '../../src/proxy/process/run-directory.ts'
 import { Worker } from '../../src/proxy/process/worker.ts'
+import { WORKER_ADS_LIMITS } from '../../src/proxy/process/workers.ts'
 import { XdsServer } from '../../src/xds/server.ts'
 import { SnapshotCache } from '../../src/xds/snapshot-cache.ts'
 import { TYPE } from '../../src/xds/types.ts'
@@ -49,8 +50,7 @@ t.test('an update of thousands of services is put in force in slices, whole', as
     authorize: () => ok(cache),
     ready: () => true,
     logger: silentLogger,
-    // As the supervisor has it.
-    limits: { maxResponseBytes: 128 * 1024, ackTimeoutMs: 60_000 },
+    limits: WORKER_ADS_LIMITS,
   })
   await server.listen({ path: socketPaths(runDirectory).xds })
   t.teardown(() => server.close(0))

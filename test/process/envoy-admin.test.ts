@@ -162,6 +162,7 @@ t.test('the admin port answers as an Envoy does', async (t) => {
     const changing = [
       '/drain_listeners',
       '/drain',
+      '/replace',
       '/healthcheck/fail',
       '/quitquitquit',
       '/logging?level=debug',

@@ -18,11 +18,12 @@ t.test('the death of the supervisor costs nothing; its successor goes on where i
   )
   const admin = await pod.url('admin', 2)
   t.equal(await echoes(socket, 'after'), 'after')
-  type Status = { body: { ready: boolean; worker: { generation: number } } }
+  type Status = { body: { ready: boolean; generation: number; worker: { generation: number } } }
   const status = await eventually(
     () => getJson(`${admin}/status`) as Promise<Status>,
     ({ body }) => body.ready,
   )
+  t.equal(status.body.generation, 2, 'another supervisor')
   t.equal(status.body.worker.generation, 1, 'the same worker')
   const second = await backend()
   t.teardown(() => second.close())

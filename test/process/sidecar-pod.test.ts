@@ -183,7 +183,8 @@ onEachRuntime((t, runtime) => {
     t.match(ready, { dns: `127.0.0.1:${dns}`, socks: `127.0.0.1:${socks}` })
     // "No authentication" is offered and chosen (RFC 1928 section 3).
     const load = storm(socks, { say: Buffer.from([5, 1, 0]), hear: Buffer.from([5, 0]) })
-    pod.process.kill('SIGHUP')
+    const answer = await fetch(`${await pod.url('admin')}/replace`, { method: 'POST' })
+    t.equal(answer.status, 202)
     await pod.line(({ msg }) => msg === 'all replaced')
     const outcomes = await load.stop()
     t.comment(`${runtime}: ${JSON.stringify(outcomes)}`)

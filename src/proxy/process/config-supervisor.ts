@@ -19,7 +19,7 @@ import { SnapshotFile } from './snapshot-file.ts'
 import type { SupervisorStatus, SupervisorView } from './supervisor-view.ts'
 import type { WorkerStatus } from './worker.ts'
 import type { WorkerStats } from './worker-stats.ts'
-import { Workers } from './workers.ts'
+import { WORKER_ADS_LIMITS, Workers } from './workers.ts'
 
 /** Changes in quick succession are one write. */
 const SAVE_DELAY_MS = 200
@@ -76,6 +76,7 @@ export class ConfigSupervisor implements SupervisorView {
       // The socket is ours alone (0600, in our folder): whoever opens it is a worker.
       authorize: () => ok(this.#cache),
       ready: () => this.#published,
+      limits: WORKER_ADS_LIMITS,
       logger,
       clock,
     })

@@ -20,7 +20,7 @@ import { SnapshotFile } from './snapshot-file.ts'
 import type { SupervisorStatus, SupervisorView } from './supervisor-view.ts'
 import type { WorkerStatus } from './worker.ts'
 import type { WorkerStats } from './worker-stats.ts'
-import { Workers } from './workers.ts'
+import { WORKER_ADS_LIMITS, Workers } from './workers.ts'
 
 /** Changes in quick succession are one write. */
 const SAVE_DELAY_MS = 200
@@ -91,8 +91,7 @@ export class Supervisor implements SupervisorView {
       // The socket is ours alone (0600, in our folder): whoever opens it is the worker.
       authorize: () => ok(this.#cache),
       ready: () => this.#published,
-      // A worker decodes a response in one go and takes its time to put it in force: traffic has the precedence there.
-      limits: { maxResponseBytes: 128 * 1024, ackTimeoutMs: 60_000 },
+      limits: WORKER_ADS_LIMITS,
       logger,
       clock,
     })

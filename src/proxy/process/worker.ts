@@ -264,8 +264,20 @@ export class Worker {
     const [report] = await Promise.all([this.#engine.drain(deadlineMs), this.#nameServers?.drain()])
     this.#drained = true
     this.#logger.info({ ...report }, 'drained')
-    this.#tell({ notice: 'drained', report })
+    this.#tell({ notice: 'drained', report: shortened(report) })
     return report
+  }
+}
+
+/** Upstreams that are named to the launcher; the lifeline takes short messages only. All are named in our own log. */
+const MAX_NAMED = 100
+
+function shortened({ finished, cut }: DrainReport): DrainReport {
+  const all = Object.entries(cut)
+  const others = all.slice(MAX_NAMED).reduce((sum, [, count]) => sum + count, 0)
+  return {
+    finished,
+    cut: { ...Object.fromEntries(all.slice(0, MAX_NAMED)), ...(others > 0 && { other: others }) },
   }
 }
 

@@ -12,6 +12,12 @@ const ANSWER_MS = 2_000
 /** What a drain may take beyond its deadline. */
 const DRAIN_GRACE_MS = 5_000
 
+/**
+ * Of the server that workers have their resources from: a worker decodes a response in one go, and takes its time to put it in
+ * force, because traffic has the precedence there.
+ */
+export const WORKER_ADS_LIMITS = { maxResponseBytes: 128 * 1024, ackTimeoutMs: 60_000 } as const
+
 interface WorkerAnswer {
   readonly worker: ControlledWorker
   readonly answer: Result<unknown, string>
