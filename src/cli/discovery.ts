@@ -4,6 +4,7 @@ import { AdminServer } from '../admin/http.ts'
 import { DISCOVERY_ACCOUNT, DISCOVERY_NAMESPACE } from '../identity/spiffe-id.ts'
 import { createLogger, type Logger } from '../lib/log.ts'
 import { isLoopback } from '../lib/loopback.ts'
+import { VERSION } from '../lib/version.ts'
 import { DirectoryStore } from '../objects/directory-store.ts'
 import type { NodeInfo } from '../xds/types.ts'
 import {
@@ -69,7 +70,7 @@ export function command(): Command {
       option(
         '--gateway-image <image>',
         'image of the gateways that are made for gateway objects',
-        'isthmus:0.1.0',
+        `isthmus:${VERSION}`,
       ),
     )
     .addOption(

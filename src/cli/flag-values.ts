@@ -57,6 +57,21 @@ export function readAccessLog(text: string): Result<AccessLogFormat, string> {
     : ok(format)
 }
 
+/** A part of 1. */
+export function readShare(text: string): Result<number, string> {
+  const share = Number(text)
+  return text !== '' && share >= 0 && share <= 1 ? ok(share) : fail(`expected 0 to 1, found "${text}"`)
+}
+
+/** Undefined for none. */
+export function readCollector(text: string): Result<URL | undefined, string> {
+  if (text === '') return ok(undefined)
+  const url = URL.parse(text)
+  return url !== null && ['http:', 'https:'].includes(url.protocol)
+    ? ok(url)
+    : fail(`expected a URL such as http://127.0.0.1:4318, found "${text}"`)
+}
+
 export function readBoolean(text: string): Result<boolean, string> {
   return text === 'true' || text === 'false'
     ? ok(text === 'true')

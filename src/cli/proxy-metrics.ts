@@ -16,6 +16,7 @@ export function proxyMetrics(supervisor: SupervisorView): Metrics {
   addTraffic(metrics, workers)
   addWorkers(metrics, () => answered.filter(({ departed }) => departed !== true))
   addLogging(metrics, workers)
+  addSpans(metrics, workers)
   addControl(metrics, supervisor)
   addCertificates(metrics, supervisor)
   addRevocation(metrics, supervisor)
@@ -65,6 +66,19 @@ function addLogging(metrics: Metrics, workers: Workers): void {
     name: 'isthmus_log_lines_dropped_total',
     help: 'Log lines that nobody read in time.',
     collect: () => summed(workers(), ({ logLinesDropped }) => [{ value: logLinesDropped }]),
+  })
+}
+
+/** Nothing where no spans are made. */
+function addSpans(metrics: Metrics, workers: Workers): void {
+  metrics.counter({
+    name: 'isthmus_spans_total',
+    help: 'Spans of connections: sent to the collector, or dropped because it did not take them in time.',
+    labels: ['outcome'],
+    collect: () =>
+      summed(workers(), ({ spans }) =>
+        Object.entries(spans ?? {}).map(([outcome, value]) => ({ labels: { outcome }, value })),
+      ),
   })
 }
 

@@ -15,10 +15,12 @@ import {
   readAccessLog,
   readBind,
   readBoolean,
+  readCollector,
   readLevel,
   readRange,
   readRevocation,
   readRuntime,
+  readShare,
   readSockets,
   readUpstreams,
   readWorkers,
@@ -104,6 +106,12 @@ const FLAGS: readonly Flag[] = [
     fallback: 'node',
   },
   { flag: 'runtime-flags', about: 'flags of the runtime for them, by spaces', fallback: '' },
+  {
+    flag: 'otlp-endpoint',
+    about: 'URL of an OpenTelemetry collector (OTLP/HTTP) that is sent a span for each connection',
+    fallback: '',
+  },
+  { flag: 'otlp-sample', about: 'share of the connections that have one, 0 to 1', fallback: '1' },
   { flag: 'log-level', about: 'debug, info, warn, error', fallback: 'info' },
   { flag: 'dns', about: 'IP:PORT of the DNS server, or off', fallback: '127.0.0.1:15053', only: 'sidecar' },
   {
@@ -145,6 +153,8 @@ export interface ProxyConfig {
   readonly runtimeFlags: readonly string[]
   readonly logLevel: string
   readonly accessLog: AccessLogFormat
+  /** Undefined = no spans. */
+  readonly otlp: { readonly endpoint: URL; readonly sample: number } | undefined
   /** Of a sidecar. */
   readonly names:
     | {
@@ -257,6 +267,7 @@ function readConfig(kind: ProxyKind, reader: FlagReader): ProxyConfig {
     runtimeFlags: reader.text('runtime-flags').split(' ').filter(Boolean),
     logLevel: reader.read('log-level', readLevel),
     accessLog: reader.read('access-log', readAccessLog),
+    otlp: readOtlp(reader),
     names,
   }
 }
@@ -264,6 +275,12 @@ function readConfig(kind: ProxyKind, reader: FlagReader): ProxyConfig {
 /** A port that is for the system to choose cannot be told apart from another such: those each worker binds. */
 function socketsOf({ addresses }: NonNullable<ProxyConfig['names']>): Authority[] {
   return Object.values(addresses).filter((at) => at !== undefined && at.port !== 0) as Authority[]
+}
+
+function readOtlp(reader: FlagReader): ProxyConfig['otlp'] {
+  const sample = reader.read('otlp-sample', readShare)
+  const endpoint = reader.read('otlp-endpoint', readCollector)
+  return endpoint && { endpoint, sample }
 }
 
 function readNames(reader: FlagReader): ProxyConfig['names'] {

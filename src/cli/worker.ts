@@ -8,6 +8,9 @@ import { Worker } from '../proxy/process/worker.ts'
 import { proxyChildCommand } from './proxy-child.ts'
 import type { ProxyConfig } from './proxy-options.ts'
 
+/** How long the end of the process may wait for the collector of spans. */
+const LAST_SPANS_MS = 1_000
+
 /** `isthmus worker gateway|sidecar …`: started by the launcher. */
 export function command(): Command {
   return proxyChildCommand('worker', work)
@@ -19,6 +22,14 @@ async function work(config: ProxyConfig): Promise<void> {
   const { kind: name, logLevel: level, cluster } = config
   const { logger, sink } = createUnhurriedLogger({ name, level, cluster })
   const format = accessLogFormatter(config.accessLog, { name, cluster })
+  // Nobody pays for what he does not ask for.
+  const exporter =
+    config.otlp &&
+    new (await import('../proxy/otlp-exporter.ts')).OtlpExporter({
+      ...config.otlp,
+      resource: { name, cluster },
+      logger,
+    })
   const worker = new Worker({
     name: config.kind,
     runDirectory: config.runDirectory,
@@ -26,8 +37,10 @@ async function work(config: ProxyConfig): Promise<void> {
     revocation: config.revocation,
     allowLocalEndpoints: config.allowLocalEndpoints,
     logLinesDropped: () => sink.dropped,
+    spans: exporter && (() => exporter.counts),
     accessLog: (entry) => {
       if (format !== undefined) sink.writeSoon(format(entry, Date.now()))
+      exporter?.record(entry)
     },
     inherited: process.env[INHERITED_SOCKETS] ?? '',
     tell: tellParent,
@@ -42,6 +55,7 @@ async function work(config: ProxyConfig): Promise<void> {
     asked = true
     await worker.drain(config.drainMs, delayMs)
     await worker.stop()
+    await exporter?.close(LAST_SPANS_MS)
     process.exit(0)
   }
   process.on('SIGTERM', () => void leave(config.drainDelayMs))

@@ -15,6 +15,7 @@ function statsOf(pid: number, accepted: number): WorkerStats {
     ...{ pid, slot: 0, generation: 1, runtime: 'node', version: '24', draining: false },
     ...{ accepted, ended: 1, open: 4, opening: 5, shadowAllowed: 6, shadowDenied: 7, logLinesDropped: 8 },
     loopDelay: { p50Ms: 1, p99Ms: 1, maxMs: 1 },
+    spans: { sent: 3, dropped: 1 },
     upstreams: [{ name: 'u', healthy: 1, unhealthy: 0, active: 1 } as never],
     listeners: { listening: 1 },
     traffic: [

@@ -22,7 +22,7 @@ export type { Scope }
 export type Line = Record<string, unknown> & { msg: string }
 
 /** Backends of tests are on loopback addresses. */
-const ON_LOOPBACK = { ...process.env, ISTHMUS_ALLOW_LOCAL_ENDPOINTS: 'true' }
+const onLoopback = () => ({ ...process.env, ISTHMUS_ALLOW_LOCAL_ENDPOINTS: 'true' })
 
 export const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
 
@@ -126,7 +126,7 @@ export class Pod extends LoggedProcess<Line> {
   constructor(scope: Scope, args: readonly string[]) {
     super(
       scope,
-      spawn(process.execPath, [MAIN, ...args], { stdio: ['ignore', 'pipe', 'inherit'], env: ON_LOOPBACK }),
+      spawn(process.execPath, [MAIN, ...args], { stdio: ['ignore', 'pipe', 'inherit'], env: onLoopback() }),
     )
   }
 

@@ -3,37 +3,11 @@ import t from 'tap'
 import type { AccessLogEntry } from '../../src/proxy/access-log.ts'
 import { accessLogFormatter } from '../../src/proxy/access-log-format.ts'
 import { parseUpstreamName } from '../../src/proxy/upstream-name.ts'
+import { ENTRY } from './access-log-entry.ts'
 
 const LABELS = { name: 'gateway', cluster: 'cluster-1' }
 /** PIPE_BUF: a line is at most this long, so that processes that share a pipe do not mix theirs. */
 const LONGEST_LINE = 4_096
-
-const ENTRY: AccessLogEntry = {
-  time: '2026-01-02T03:04:05.678Z',
-  listener: 'eastwest',
-  upstream: 'outbound_.9080_._.productpage.bookinfo.svc.cluster.local',
-  host: 'productpage.bookinfo.svc.cluster.local',
-  port: 9080,
-  subset: '',
-  sni: 'outbound_.9080_._.productpage.bookinfo.svc.cluster.local',
-  remoteAddress: '10.0.0.1:50000',
-  directRemoteAddress: '',
-  peerId: 'spiffe://cluster-1.example/ns/bookinfo/sa/sleep',
-  peerTrustDomain: 'cluster-1.example',
-  caller: 'verified',
-  alpn: 'istio',
-  tlsVersion: 'TLSv1.3',
-  rule: 'everyone',
-  shadowRule: '',
-  endpoint: '10.0.0.2:9080',
-  bytesIn: 5,
-  bytesOut: 7,
-  durationMs: 12,
-  connectMs: 1,
-  handshakeMs: 3,
-  flag: '-',
-  reason: 'both sides ended',
-}
 
 const json = accessLogFormatter('json', LABELS) as NonNullable<ReturnType<typeof accessLogFormatter>>
 const text = accessLogFormatter('text', LABELS) as typeof json

@@ -1,4 +1,5 @@
 import type { AdminReply, AdminRoute } from '../../admin/http.ts'
+import { VERSION } from '../../lib/version.ts'
 import type { SupervisorView } from '../../proxy/process/supervisor-view.ts'
 import { TYPE } from '../../xds/types.ts'
 import type { ProxyConfig } from '../proxy-options.ts'
@@ -29,8 +30,6 @@ export class HealthOverride {
 
 /** Envoy's levels by their names there. */
 const LEVELS: Readonly<Record<string, string>> = { warning: 'warn', critical: 'fatal', off: 'silent' }
-
-const VERSION = 'isthmus'
 
 /** What Envoy's admin port answers, so that who can read an Envoy can read this proxy. GET changes nothing. */
 export function envoyAdminRoutes(options: EnvoyAdminOptions): Record<string, AdminRoute> {
@@ -109,7 +108,7 @@ async function serverInfo(options: EnvoyAdminOptions): Promise<unknown> {
   const workers = await supervisor.workers()
   const uptime = `${Math.floor(process.uptime())}s`
   return {
-    version: VERSION,
+    version: `isthmus/${VERSION}`,
     state: await serverState(options),
     uptime_current_epoch: uptime,
     uptime_all_epochs: uptime,

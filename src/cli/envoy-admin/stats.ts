@@ -71,7 +71,9 @@ function collect(
     add('rbac', '', 'shadow_allowed', 'counter', shadowAllowed)
     add('rbac', '', 'shadow_denied', 'counter', shadowDenied)
   }
-  const [first] = workers
+  // What is gone has counted, and has no endpoints or listeners any more.
+  const present = workers.filter(({ departed }) => departed !== true)
+  const [first] = present
   for (const { name, healthy, unhealthy } of first?.upstreams ?? []) {
     add('cluster', name, 'membership_healthy', 'gauge', healthy)
     add('cluster', name, 'membership_total', 'gauge', healthy + unhealthy)
@@ -84,7 +86,7 @@ function collect(
   add('listener_manager', '', 'total_listeners_active', 'gauge', listening)
   add('listener_manager', '', 'total_listeners_warming', 'gauge', waiting)
   add('control_plane', '', 'connected_state', 'gauge', discovery.phase === 'connected' ? 1 : 0)
-  add('server', '', 'live', 'gauge', workers.some(({ draining }) => !draining) ? 1 : 0)
+  add('server', '', 'live', 'gauge', present.some(({ draining }) => !draining) ? 1 : 0)
   const live = workers.filter(({ departed }) => departed !== true)
   add('server', '', 'concurrency', 'gauge', live.length)
   add('server', '', 'uptime', 'gauge', Math.floor(process.uptime()))

@@ -69,6 +69,7 @@ export class DepartedStats {
       shadowAllowed: stats.shadowAllowed + (before?.shadowAllowed ?? 0),
       shadowDenied: stats.shadowDenied + (before?.shadowDenied ?? 0),
       logLinesDropped: stats.logLinesDropped + (before?.logLinesDropped ?? 0),
+      spans: addSpans(before?.spans ?? null, stats.spans),
       traffic: addTraffic([...(before?.traffic ?? []), ...stats.traffic]),
       listenerCounters: addListeners([...(before?.listenerCounters ?? []), ...stats.listenerCounters]),
       handshake: addHistogram(before?.handshake, stats.handshake),
@@ -97,6 +98,11 @@ function read(path: string): WorkerStats | undefined {
   } catch {
     return undefined
   }
+}
+
+function addSpans(a: WorkerStats['spans'], b: WorkerStats['spans']): WorkerStats['spans'] {
+  if (a === null || b === null) return a ?? b
+  return { sent: a.sent + b.sent, dropped: a.dropped + b.dropped }
 }
 
 const keyOf = ({ pid, generation }: { pid: number; generation: number }): string => `${pid} ${generation}`

@@ -12,6 +12,8 @@ export interface WorkerStats extends TrafficStats, WorkerHello {
   readonly loopDelay: { readonly p50Ms: number; readonly p99Ms: number; readonly maxMs: number }
   /** Log lines that nobody read in time. */
   readonly logLinesDropped: number
+  /** Spans that a collector has taken, and those that were lost; null where none are made. */
+  readonly spans: SpanCounts | null
   readonly upstreams: readonly UpstreamHealth[]
   /** Listeners by phase. */
   readonly listeners: Readonly<Record<string, number>>
@@ -21,6 +23,12 @@ export interface WorkerStatsSources {
   readonly engine: Engine
   readonly identity: WorkerHello
   readonly logLinesDropped: () => number
+  readonly spans?: (() => SpanCounts) | undefined
+}
+
+export interface SpanCounts {
+  readonly sent: number
+  readonly dropped: number
 }
 
 /** Upstreams that are told apart; what is over counts as one called `other`. */
@@ -39,7 +47,7 @@ export class WorkerStatsReader {
   }
 
   read(draining: boolean): WorkerStats {
-    const { engine, identity, logLinesDropped } = this.#sources
+    const { engine, identity, logLinesDropped, spans } = this.#sources
     const loopDelay = {
       p50Ms: lateness(this.#delay.percentile(50)),
       p99Ms: lateness(this.#delay.percentile(99)),
@@ -52,6 +60,7 @@ export class WorkerStatsReader {
       draining,
       loopDelay,
       logLinesDropped: logLinesDropped(),
+      spans: spans?.() ?? null,
       upstreams: bounded(engine.upstreamHealth()),
       listeners: engine.listenerPhases(),
     }

@@ -17,7 +17,7 @@ import { NameServers, type NameServersOptions } from './name-servers.ts'
 import { ReferenceIndex } from './reference-index.ts'
 import { socketPaths } from './run-directory.ts'
 import { workerIdentity } from './worker-identity.ts'
-import { WorkerStatsReader } from './worker-stats.ts'
+import { type SpanCounts, WorkerStatsReader } from './worker-stats.ts'
 
 export interface WorkerOptions {
   /** The gateway's or sidecar's name, for logs. */
@@ -31,6 +31,8 @@ export interface WorkerOptions {
   readonly accessLog: (entry: AccessLogEntry) => void
   /** Log lines that nobody read in time; default none. */
   readonly logLinesDropped?: () => number
+  /** Present where spans are sent. */
+  readonly spans?: (() => SpanCounts) | undefined
   /** Present for a sidecar. */
   readonly nameServers?: Pick<NameServersOptions, 'addresses' | 'upstreams' | 'upstreamsGiven'>
   /** Listening sockets that the launcher made, as in `INHERITED_SOCKETS`. Default none. */
@@ -98,6 +100,7 @@ export class Worker {
       engine: this.#engine,
       identity: this.#identity,
       logLinesDropped: options.logLinesDropped ?? (() => 0),
+      spans: options.spans,
     })
     this.#client = new XdsClient({
       target: { path: paths.xds },
