@@ -161,6 +161,7 @@ async function hold(socket: TLSSocket, load: Load, result: LoadResult): Promise<
   }
   await new Promise<void>((resolve, reject) => {
     socket.once('error', reject)
+    socket.once('close', () => reject(new Error('the target closed a connection that is to be held')))
     socket.once('data', (data: Buffer) => {
       if (load.mode === 'stalled-download') socket.pause()
       result.bytesReceived += data.length

@@ -49,6 +49,10 @@ function cluster({ serverName }: Job): XdsResource {
         edsConfig: { configSourceSpecifier: { case: 'ads', value: {} } },
       },
       commonLbConfig: { healthyPanicThreshold: { value: 0 } },
+      // As in peers/envoy.yaml: the default of 1,024 connections is less than are held here.
+      circuitBreakers: {
+        thresholds: [{ maxConnections: 100_000, maxPendingRequests: 100_000 }],
+      },
     }),
     serverName,
   )

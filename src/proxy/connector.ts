@@ -10,6 +10,7 @@ import type { TransportSocketConfig, UpstreamTls } from '../resources/accept-typ
 import type { KeepaliveConfig } from '../resources/upstream-types.ts'
 import type { PumpEnd } from './pump.ts'
 import type { SecretStore, TlsMaterial } from './secrets.ts'
+import { SharedReads } from './shared-reads.ts'
 
 export interface ConnectorDeps {
   readonly clock: Clock
@@ -71,10 +72,19 @@ export interface ConnectOptions {
   readonly keepalive: KeepaliveConfig | undefined
   /** Sent before everything else, TLS included. */
   readonly header?: Buffer | undefined
+  /** What is received goes through `SharedReads`, where there is no TLS of ours. */
+  readonly shareReads?: boolean
   /** Instead of those of the TLS context. */
   readonly alpn?: readonly string[]
   readonly cancellation: Cancellation
 }
+
+/**
+ * What may wait in this process to be sent, in bytes, before whoever sends it is paused. Less makes no difference in Node, and a
+ * stalled upload a third lighter in Bun.
+ */
+const HIGH_WATER_MARK = 'bun' in process.versions ? 16_384 : 65_536
+const SOCKET = { allowHalfOpen: true, noDelay: true, highWaterMark: HIGH_WATER_MARK }
 
 /** Errors of this machine, not of the endpoint. */
 const LOCAL_CODES = new Set(['EADDRNOTAVAIL', 'EMFILE', 'ENFILE', 'ENOBUFS', 'ENOMEM', 'EACCES', 'EPERM'])
@@ -100,8 +110,12 @@ export class Connector {
     socket: TransportSocketConfig,
     options: ConnectOptions,
   ): Promise<Result<Connected, ConnectFailure>> {
-    if (socket.kind === 'raw')
-      return this.#open(host, port, options, (raw, settle) => settle(ok({ raw, stream: raw })))
+    if (socket.kind === 'raw') {
+      const reads = options.shareReads === true ? new SharedReads() : undefined
+      const established: Established = (raw, settle) =>
+        settle(ok(reads === undefined ? { raw, stream: raw } : { raw, stream: raw, reads }))
+      return this.#open(host, port, options, established, reads)
+    }
     const { tls } = socket
     const material = this.#deps.secrets.pinnedMaterial(tls)
     if (!material.ok) return fail({ kind: 'local', code: '', detail: formatProblem(material.error) })
@@ -115,10 +129,13 @@ export class Connector {
     host: string,
     port: number,
     { timeoutMs, keepalive, header, cancellation }: ConnectOptions,
-    established: (raw: Socket, settle: Settle) => void,
+    established: Established,
+    reads?: SharedReads,
   ): Promise<Result<Connected, ConnectFailure>> {
     return new Promise((resolve) => {
-      const raw = connectTcp({ host, port, allowHalfOpen: true, noDelay: true })
+      const raw = connectTcp(
+        reads === undefined ? { host, port, ...SOCKET } : { host, port, ...SOCKET, onread: reads.onread },
+      )
       let settled = false
       const settle: Settle = (result) => {
         if (settled) return
@@ -221,6 +238,7 @@ export class Connector {
   }
 }
 
+type Established = (raw: Socket, settle: Settle) => void
 type Settle = (result: Result<Connected, ConnectFailure>) => void
 
 function failureOf({ code = '' }: NodeJS.ErrnoException, detail: string): ConnectFailure {

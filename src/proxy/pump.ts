@@ -1,12 +1,15 @@
 import type { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
 import type { Clock } from '../lib/clock.ts'
+import type { SharedReads } from './shared-reads.ts'
 
 /** One end of a connection: the stream of payload, and the TCP socket below it (the same where there is no TLS). */
 export interface PumpEnd {
   readonly stream: Socket | TLSSocket
   /** Resets go here: on a TLS socket `resetAndDestroy` throws. */
   readonly raw: Socket
+  /** Where its bytes come from instead of `data` events. */
+  readonly reads?: SharedReads
 }
 
 export type PumpOutcome =
@@ -53,10 +56,10 @@ export class Pump {
 
   start(): void {
     const { downstream, upstream } = this.#options
-    this.#flow(downstream.stream, upstream.stream, (length) => {
+    this.#flow(downstream, upstream.stream, (length) => {
       this.bytesIn += length
     })
-    this.#flow(upstream.stream, downstream.stream, (length) => {
+    this.#flow(upstream, downstream.stream, (length) => {
       this.bytesOut += length
     })
     this.#watch('downstream', downstream, upstream)
@@ -72,12 +75,7 @@ export class Pump {
     reset(this.#options.upstream)
   }
 
-  #flow(from: Socket, to: Socket, count: (length: number) => void): void {
-    from.on('data', (chunk: Buffer) => {
-      count(chunk.length)
-      this.#moved = true
-      if (!to.write(chunk)) from.pause()
-    })
+  #flow({ stream: from, reads }: PumpEnd, to: Socket, count: (length: number) => void): void {
     to.on('drain', () => {
       this.#moved = true
       from.resume()
@@ -85,6 +83,20 @@ export class Pump {
     // It may have ended while the other side was being connected: Node says so once, to whoever listens then.
     if (from.readableEnded) to.end()
     else from.on('end', () => to.end())
+    if (reads !== undefined) {
+      reads.start(from, (chunk) => {
+        count(chunk.length)
+        this.#moved = true
+        // TLS has encrypted it when it returns, unless something waits before it: then the stream keeps it.
+        return to.write(to.writableLength === 0 ? chunk : Buffer.from(chunk))
+      })
+      return
+    }
+    from.on('data', (chunk: Buffer) => {
+      count(chunk.length)
+      this.#moved = true
+      if (!to.write(chunk)) from.pause()
+    })
     // A socket that waited for its upstream is paused, and a listener alone does not start it again.
     from.resume()
   }
