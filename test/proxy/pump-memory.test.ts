@@ -1,0 +1,57 @@
+// Who stops reading, or is not read, holds little of a gateway's memory, on both runtimes.
+import { once } from 'node:events'
+import type { Socket } from 'node:net'
+import t from 'tap'
+import { residentBytes, settledResidentBytes } from '../../bench/process-stats.ts'
+import { gatewayProcess } from '../targets/gateway-process.ts'
+import { unavailable } from '../targets/target.ts'
+import { backend } from './support.ts'
+
+for (const kind of ['node', 'bun'] as const) {
+  const skip = unavailable(kind) ?? false
+  // Bun reads up to 512 KB at a time into a Buffer of its own; it waits, in clear and encrypted, until the collector comes by.
+  const mostKb = kind === 'node' ? 192 : 2_048
+  t.test(`${kind}: who stops reading holds at most ${mostKb} KB, and no more later`, { skip }, async (t) => {
+    const chunk = Buffer.alloc(65_536, 'x')
+    const stalled: Socket[] = []
+    const target = await backend((socket) => {
+      socket.once('data', (data) => {
+        if (data[0] === 0x55) return void socket.pause()
+        pour(socket, chunk)
+      })
+    })
+    const world = await gatewayProcess(kind, target)
+    const stall = async (count: number): Promise<void> => {
+      for (let at = 0; at < count; at += 1) {
+        const socket = await world.connect()
+        stalled.push(socket.on('error', () => {}))
+        if (at % 2 === 0) {
+          socket.write('D')
+          await once(socket, 'readable')
+        } else {
+          socket.write('U')
+          pour(socket, chunk)
+        }
+      }
+    }
+    await stall(30)
+    const some = await settledResidentBytes(world.engine.pid, 3_000)
+    await stall(50)
+    const more = await settledResidentBytes(world.engine.pid, 3_000)
+    const each = (more - some) / 50 / 1_024
+    t.ok(each <= mostKb, `${each.toFixed(0)} KB each`)
+    const later = residentBytes(world.engine.pid)
+    t.ok(later < more * 1.1, `${more} bytes, and later ${later}`)
+    for (const socket of stalled) socket.destroy()
+    await world.stop()
+    await target.close()
+  })
+}
+
+/** Writes for ever, as fast as it is taken. */
+function pour(socket: Socket, chunk: Buffer): void {
+  const more = (): void => {
+    while (!socket.destroyed) if (!socket.write(chunk)) return void socket.once('drain', more)
+  }
+  more()
+}
