@@ -49,12 +49,9 @@ export class TlsEdge {
       tls.maxVersion === this.#tls.maxVersion
     this.#tls = tls
     this.#material = material
-    // All options again: setSecureContext does not remember the ones it was not given.
-    if (same) return
-    const options = this.#options()
-    this.#server.setSecureContext(options)
-    // Read at each connection; `setSecureContext` leaves it as it was.
-    Object.assign(this.#server, { rejectUnauthorized: options.rejectUnauthorized })
+    // A new server and no `setSecureContext`, which leaves `rejectUnauthorized` as it was, and on Bun there is no other way to change
+    // that. Handshakes that have begun are finished by the server that began them.
+    if (!same) this.#server = this.#create()
   }
 
   /** Takes over a socket that is paused, with its ClientHello put back. */
