@@ -1,4 +1,5 @@
 // The whole catalogue against our engine on Node and on Bun, and against Envoy, and against an engine that checks nothing.
+import { existsSync } from 'node:fs'
 import t from 'tap'
 import { settledSockets, socketsOf } from '../targets/descriptors.ts'
 import { EngineTarget } from '../targets/engine-target.ts'
@@ -7,6 +8,7 @@ import { type Target, type TargetKind, unavailable } from '../targets/target.ts'
 import { catalogue } from './catalogue.ts'
 import { TRUST_DOMAIN } from './certificates.ts'
 import { setScene } from './context.ts'
+import { ELSEWHERE } from './elsewhere.ts'
 import { type AttackResult, runCatalogue } from './run.ts'
 
 const scene = await setScene()
@@ -48,4 +50,16 @@ t.test('control: an engine that checks no certificate leaks in every row that re
   const kept = (await runCatalogue(target, scene, refusing)).filter(({ bytes }) => bytes === 0)
   t.same(kept.map(told), [])
   t.ok(refusing.length > 50)
+})
+
+t.test('every row of the catalogue is here, or elsewhere, or cannot apply for a reason', async (t) => {
+  const here = new Set(attacks.map(({ row }) => row))
+  for (const { rows, tests, why } of ELSEWHERE) {
+    const [first = 0, last = first] = rows.split('-').map(Number)
+    for (let row = first; row <= last; row += 1) here.add(row)
+    t.ok(tests.length > 0 || why !== undefined, rows)
+    for (const file of tests) t.ok(existsSync(new URL(`../../${file}`, import.meta.url)), file)
+  }
+  const missing = Array.from({ length: 48 }, (_, index) => index + 1).filter((row) => !here.has(row))
+  t.same(missing, [])
 })

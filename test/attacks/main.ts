@@ -6,6 +6,7 @@ import { type Target, type TargetKind, unavailable } from '../targets/target.ts'
 import { catalogue } from './catalogue.ts'
 import { TRUST_DOMAIN } from './certificates.ts'
 import { setScene } from './context.ts'
+import { ELSEWHERE } from './elsewhere.ts'
 import { runGenerated } from './generated.ts'
 import { table } from './report.ts'
 import { type AttackResult, runCatalogue } from './run.ts'
@@ -37,6 +38,9 @@ console.log(
   'Outcome, backend connects, backend bytes; two tries where a row is a certificate (TLS 1.3 and 1.2).',
 )
 for (const line of table(columns)) console.log(line)
+console.log('Rows that are tested elsewhere, or cannot apply:')
+for (const { rows, title, tests, why = '' } of ELSEWHERE)
+  console.log(`${rows.padStart(6)} ${title}: ${tests.join(', ') || why}`)
 for (const [kind, results] of columns) {
   const wrong = results.filter((result) => !result.passed)
   passed += results.length - wrong.length
