@@ -15,6 +15,7 @@ import { HandshakeAdmission } from './admission.ts'
 import { ConnectionTable } from './connection-table.ts'
 import { Connector } from './connector.ts'
 import { DEFAULT_LIMITS, type InheritedSocket, type ProxyContext, type ProxyLimits } from './context.ts'
+import { CrlWatch } from './crl-watch.ts'
 import { Dialer } from './dial.ts'
 import {
   byName,
@@ -85,16 +86,20 @@ export class Engine {
   /** By `type name`. */
   readonly #refused = new Map<string, Problem>()
   readonly #dialer: Dialer
-  readonly #revocation: RevocationMode
-  #cancelCrlEnd: () => void = () => {}
+  readonly #crlWatch: CrlWatch
   readonly #cancelJumps: () => void
   #draining = false
 
   constructor(options: EngineOptions) {
     const { clock = systemClock, logger } = options
     const limits = { ...DEFAULT_LIMITS, ...options.limits }
-    this.#revocation = options.revocation ?? 'soft-fail'
-    const verifier = new SvidVerifier({ revocation: this.#revocation })
+    const mode = options.revocation ?? 'soft-fail'
+    const verifier = new SvidVerifier({ revocation: mode })
+    this.#crlWatch = new CrlWatch({
+      ...{ clock, logger, mode },
+      crls: () => this.#secrets.crls(),
+      onEnd: () => this.#secretsChanged(),
+    })
     this.#name = options.name
     const random = options.random ?? Math.random
     this.#table = new ConnectionTable({
@@ -238,7 +243,7 @@ export class Engine {
 
   /** Ends everything now. */
   async close(): Promise<void> {
-    this.#cancelCrlEnd()
+    this.#crlWatch.stop()
     this.#cancelJumps()
     await this.drain(0)
     for (const upstream of this.#upstreams.values()) upstream.close()
@@ -348,7 +353,7 @@ export class Engine {
 
   #secretsChanged(): void {
     this.#connector.forgetContexts()
-    this.#watchCrls()
+    this.#crlWatch.update()
     for (const config of [...this.#warmingUpstreams.values()]) this.#setUpstream(config)
     for (const config of [...this.#warmingListeners.values()]) this.#report(this.#setListener(config))
     if (this.#draining) return
@@ -358,16 +363,6 @@ export class Engine {
     }
     for (const connection of [...this.#table.connections])
       this.#context.guard(connection, () => rejudgeServer(connection, this.#connector))
-  }
-
-  /** Where CRLs must be fresh, the end of one makes everybody be judged again. */
-  #watchCrls(): void {
-    this.#cancelCrlEnd()
-    if (this.#revocation === 'soft-fail') return
-    const { clock } = this.#context
-    const endMs = this.#secrets.nextCrlEndMs(clock.now())
-    if (endMs === undefined) return
-    this.#cancelCrlEnd = clock.after(endMs - clock.now() + 1, () => this.#secretsChanged())
   }
 
   #report(found: Problem | undefined): void {

@@ -1,4 +1,5 @@
 import type { Credential } from '../identity/credential.ts'
+import type { BoundCrl } from '../identity/revocation.ts'
 import { type TrustBundle, TrustBundles } from '../identity/trust-bundle.ts'
 import { fail, ok, type Problem, problem, type Result } from '../lib/result.ts'
 import type { SecretConfig, TlsConfig, UpstreamTls } from '../resources/accept-types.ts'
@@ -35,16 +36,11 @@ export class SecretStore {
     return names.filter((name) => !this.#secrets.has(name))
   }
 
-  /** When the first CRL of those that are fresh now ends; undefined when there is none. Milliseconds since the epoch. */
-  nextCrlEndMs(nowMs: number): number | undefined {
-    let first: number | undefined
-    for (const secret of this.#secrets.values()) {
-      if (secret.kind !== 'trust') continue
-      for (const { crl } of secret.bundles.crls)
-        if (crl.nextUpdateMs >= nowMs && (first === undefined || crl.nextUpdateMs < first))
-          first = crl.nextUpdateMs
-    }
-    return first
+  /** Of every validation context. */
+  crls(): BoundCrl[] {
+    return [...this.#secrets.values()].flatMap((secret) =>
+      secret.kind === 'trust' ? secret.bundles.crls : [],
+    )
   }
 
   /** What a TLS context needs; a problem names the secret that is missing or is of the wrong kind. */

@@ -147,6 +147,9 @@ t.test('a trust domain and its CRL come and go with files, within a second', asy
   t.ok(performance.now() - revoked < 1_500)
   t.match(await pod.line(({ flag }) => flag === 'ID_REFUSED'), { msg: 'access' })
   t.equal(neighbour?.destroyed, false, 'his neighbour stays')
+  const metrics = await (await fetch(`${await pod.url('metrics')}/metrics`)).text()
+  t.match(metrics, 'isthmus_crl_revoked_certificates{trust_domain="partner.example",issuer="CN=partner"} 1\n')
+  t.match(metrics, /isthmus_crl_expiry_seconds\{trust_domain="partner\.example",issuer="CN=partner"\} 3\d{3}/)
   writeFileSync(join(federation, 'partner.example.pem'), 'broken')
   const admin = await pod.url('admin')
   const problems = await eventually(

@@ -3,6 +3,7 @@
 import { once } from 'node:events'
 import { type AddressInfo, connect } from 'node:net'
 import { createServer } from 'node:tls'
+import { pino } from 'pino'
 import t from 'tap'
 import { createCa } from '../../src/identity/ca.ts'
 import { acceptSecret } from '../../src/resources/accept-secret.ts'
@@ -88,9 +89,18 @@ t.test('a CRL that cannot count is refused by name, and the last good one stays'
 })
 
 t.test('soft-fail serves over an expired list, hard-fail cuts when it ends', async (t) => {
-  const soft = await world()
+  const said: string[] = []
+  const logger = pino({ level: 'warn' }, { write: (line: string) => void said.push(line) })
+  const soft = await world({ engine: { logger } })
   const past = { thisUpdate: new Date(Date.now() - 60_000), nextUpdate: new Date(Date.now() - 2_000) }
-  soft.proxy.put(TYPE.secret, soft.trust({ issuer: issuing, revoked: [leaf], ...past }))
+  const secret = soft.trust({ issuer: issuing, revoked: [leaf], ...past })
+  for (let i = 0; i < 2; i += 1) soft.proxy.put(TYPE.secret, secret)
+  t.equal(said.length, 1, 'said once')
+  t.match(
+    said,
+    [/"issuer":"CN=cluster-8 issuing".*a CRL has ended: whom it revoked stays revoked/],
+    'said once',
+  )
   const served = soft.open(other)
   t.equal(String((await once(served, 'data'))[0]), 'banner')
   const refused = soft.open(leaf)
