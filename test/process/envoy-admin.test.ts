@@ -139,6 +139,8 @@ t.test('the admin port answers as an Envoy does', async (t) => {
     for (const line of [
       `cluster.${SNI}.membership_healthy: 1`,
       `cluster.${SNI}.upstream_cx_active: 1`,
+      `cluster.${SNI}.upstream_cx_total: 1`,
+      `cluster.${SNI}.upstream_cx_connect_fail: 0`,
       `listener.${listener}.downstream_cx_total: 1`,
       `listener.${listener}.ssl.handshake: 1`,
       'rbac.allowed: 1',

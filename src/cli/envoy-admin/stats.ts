@@ -1,8 +1,10 @@
 // `/stats` as Envoy has it: the names of Envoy for what exists here too. Ours are at the metrics port.
 import type { AdminReply } from '../../admin/http.ts'
 import type { SupervisorView } from '../../proxy/process/supervisor-view.ts'
+import type { WorkerStatus } from '../../proxy/process/worker.ts'
 import type { WorkerStats } from '../../proxy/process/worker-stats.ts'
 import type { ListenerCounters } from '../../proxy/traffic-stats.ts'
+import type { UpstreamStatus } from '../../proxy/upstream-status.ts'
 
 /** One statistic: Envoy's name with the part that Prometheus wants as a label cut out. */
 interface Stat {
@@ -32,7 +34,7 @@ export async function stats(
   if (filter === undefined) return { status: 400, body: 'filter: not a regular expression\n' }
   const [workers, statuses] = await Promise.all([supervisor.stats(), supervisor.workers()])
   const addresses = new Map(statuses[0]?.engine.listeners.map(({ name, address }) => [name, address]))
-  const all = collect(supervisor, workers, addresses)
+  const all = collect(supervisor, workers, statuses, addresses)
     .filter((stat) => filter.test(nameOf(stat)) && (!query.has('usedonly') || stat.value !== 0))
     .sort((a, b) => (nameOf(a) < nameOf(b) ? -1 : 1))
   if (format === 'prometheus') return { body: prometheus(all), type: 'text/plain; version=0.0.4' }
@@ -50,6 +52,7 @@ function nameOf({ scope, of, name }: Stat): string {
 function collect(
   supervisor: SupervisorView,
   workers: readonly WorkerStats[],
+  statuses: readonly WorkerStatus[],
   addresses: ReadonlyMap<string, string>,
 ): Stat[] {
   const found = new Map<string, Stat>()
@@ -67,6 +70,8 @@ function collect(
       add('rbac', '', 'denied', 'counter', counters.rbacDenied)
     }
   }
+  for (const upstream of statuses.flatMap(({ engine }) => engine.upstreams))
+    for (const [name, kind, value] of ofUpstream(upstream)) add('cluster', upstream.name, name, kind, value)
   for (const { shadowAllowed, shadowDenied } of workers) {
     add('rbac', '', 'shadow_allowed', 'counter', shadowAllowed)
     add('rbac', '', 'shadow_denied', 'counter', shadowDenied)
@@ -87,10 +92,34 @@ function collect(
   add('listener_manager', '', 'total_listeners_warming', 'gauge', waiting)
   add('control_plane', '', 'connected_state', 'gauge', discovery.phase === 'connected' ? 1 : 0)
   add('server', '', 'live', 'gauge', present.some(({ draining }) => !draining) ? 1 : 0)
-  const live = workers.filter(({ departed }) => departed !== true)
-  add('server', '', 'concurrency', 'gauge', live.length)
+  add('server', '', 'concurrency', 'gauge', present.length)
   add('server', '', 'uptime', 'gauge', Math.floor(process.uptime()))
   return [...found.values()]
+}
+
+function ofUpstream({
+  counters,
+  circuitBreakers,
+  endpoints,
+}: UpstreamStatus): [string, Stat['kind'], number][] {
+  const { overflows } = circuitBreakers
+  const ejected = endpoints.filter(({ healthFlags }) => healthFlags.includes('failed_outlier_check'))
+  return [
+    ['upstream_cx_total', 'counter', counters.cxTotal],
+    ['upstream_cx_connect_fail', 'counter', counters.cxConnectFail],
+    ['upstream_cx_connect_timeout', 'counter', counters.cxConnectTimeout],
+    ['upstream_cx_overflow', 'counter', overflows.max_connections],
+    ['upstream_rq_pending_overflow', 'counter', overflows.max_pending_requests],
+    ['upstream_rq_retry_overflow', 'counter', overflows.max_retries],
+    // An Envoy has it where outlier detection is configured, which cannot be told here.
+    ...(ejected.length === 0
+      ? []
+      : ([['outlier_detection.ejections_active', 'gauge', ejected.length]] satisfies [
+          string,
+          Stat['kind'],
+          number,
+        ][])),
+  ]
 }
 
 function ofListener(counters: ListenerCounters): [string, Stat['kind'], number][] {
