@@ -14,12 +14,16 @@ export function dialOptions(connection: Connection, chain: FilterChainConfig, up
     backoff: chain.connectBackoff,
     passthrough: chain.mode === 'passthrough',
     shareReads: HAS_SHARED_READS && chain.mode === 'terminate',
-    hash: chain.hashSourceIp ? xxHash64(connection.addresses.remoteIp) : undefined,
+    hash: hashOf(connection, chain),
     proxied: () => ({
       connection: proxiedConnection(connection),
       tlvs: tlvsOf(connection, chain.proxyProtocolTlvs, upstream),
     }),
   }
+}
+
+function hashOf({ addresses }: Connection, { hashSourceIp }: FilterChainConfig): bigint | undefined {
+  return hashSourceIp && addresses.remoteIp !== '' ? xxHash64(addresses.remoteIp) : undefined
 }
 
 /** Undefined for a client inside this process: there is no connection to tell of. */

@@ -107,12 +107,19 @@ export class Dialer {
     const socket = upstream.socketFor(endpoint)
     const unfit = this.#unfit(endpoint, socket, options.passthrough ?? false)
     if (unfit !== undefined) return fail({ flag: 'UF', reason: `${endpoint.name} ${unfit}`, hopeless: false })
+    const header = headerFor(socket.proxyProtocol, options)
+    if (header === 'too long')
+      return fail({
+        flag: 'UF',
+        reason: `${endpoint.name}: its PROXY header would be longer than 65,535 bytes`,
+        hopeless: true,
+      })
     const attempt = upstream.connecting(endpoint, retrying)
     const result = await this.#deps.connector.connect(endpoint.host, endpoint.port, socket, {
       timeoutMs: upstream.config.connectTimeoutMs,
       keepalive: upstream.config.keepalive,
       shareReads: options.shareReads ?? false,
-      header: socket.proxyProtocol && headerFor(socket.proxyProtocol, options),
+      header,
       cancellation,
     })
     if (result.ok) {
@@ -156,9 +163,17 @@ export class Dialer {
   }
 }
 
-function headerFor(config: UpstreamProxyProtocolConfig, { proxied }: DialOptions): Buffer {
+function headerFor(
+  config: UpstreamProxyProtocolConfig | undefined,
+  { proxied }: DialOptions,
+): Buffer | undefined | 'too long' {
+  if (config === undefined) return undefined
   const { connection, tlvs } = proxied?.() ?? { connection: undefined, tlvs: [] }
-  return proxyHeader(config, connection, tlvs)
+  try {
+    return proxyHeader(config, connection, tlvs)
+  } catch {
+    return 'too long'
+  }
 }
 
 function endingOf({ name }: Endpoint, { kind, detail }: ConnectFailure): Ending {

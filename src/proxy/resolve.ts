@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises'
 import { isIP } from 'node:net'
 import type { Clock } from '../lib/clock.ts'
 import type { DnsConfig } from '../resources/upstream-types.ts'
+import { ProbeGate } from './health/probe-gate.ts'
 import type { Authority } from './names/authority.ts'
 import { type DnsAddress, DnsClient } from './names/dns-client.ts'
 import { parseResolvConf } from './names/resolv-conf.ts'
@@ -137,15 +138,18 @@ async function fromSystem(host: string, family: DnsConfig['family']): Promise<Re
 
 /** How long one answer serves everybody who asks; far less than any TTL. */
 const SHARED_MS = 100
+/** Names that are asked for at one time: each has a socket of its own. */
+const IN_FLIGHT = 64
 
 /** Upstreams by the hundred name the same gateways: who asks at about the same time gets the same answer. */
 export function shared(resolve: Resolve, clock: Clock): Resolve {
   const answers = new Map<string, Promise<Resolved>>()
+  const gate = new ProbeGate(IN_FLIGHT)
   return (host, family) => {
     const key = `${family} ${host}`
     const known = answers.get(key)
     if (known !== undefined) return known
-    const answer = resolve(host, family)
+    const answer = gate.enter().then(() => resolve(host, family).finally(() => gate.leave()))
     answers.set(key, answer)
     const forget = () => answers.delete(key)
     answer.then(() => clock.after(SHARED_MS, forget), forget)

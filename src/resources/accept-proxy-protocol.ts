@@ -31,6 +31,7 @@ export type TlvCommand = (typeof TLV_COMMANDS)[number]
 
 /** A TLV's length has 16 bits, and so has the whole header's: this leaves room for a few of them. */
 const MAX_VALUE_BYTES = 4_096
+const MAX_TLVS = 14
 
 export function readProxyProtocol(
   ctx: AcceptContext,
@@ -70,6 +71,7 @@ export function readTlvList(
     ctx.refuse(path, 'does not decode as envoy.config.core.v3.TlvEntry')
     return []
   }
+  if (entries.length > MAX_TLVS) ctx.refuse(path, `expected at most ${MAX_TLVS}, found ${entries.length}`)
   return entries.map(({ type, value, format }, index): ProxyProtocolTlv => {
     const at = `${path}[${index}]`
     if (type > 255) ctx.refuse(`${at}.type`, `expected at most 255, found ${type}`)

@@ -13,7 +13,11 @@ import { acceptUpstream } from '../../src/resources/accept-upstream.ts'
 import { HandClock } from './hand-clock.ts'
 import { assignmentOf, clusterOf } from './upstream-resource.ts'
 
-function world(answers: readonly Result<PumpEnd, ConnectFailure>[], endpoints = 3) {
+function world(
+  answers: readonly Result<PumpEnd, ConnectFailure>[],
+  endpoints = 3,
+  cluster: Parameters<typeof clusterOf>[1] = {},
+) {
   const clock = new HandClock()
   const called: string[] = []
   const left = [...answers]
@@ -32,6 +36,7 @@ function world(answers: readonly Result<PumpEnd, ConnectFailure>[], endpoints = 
         maxEjectionPercent: 100,
         enforcingLocalOriginSuccessRate: 0,
       },
+      ...cluster,
     }),
   )
   const specs = Array.from({ length: endpoints }, (_, i) => ({ host: '10.0.0.1', port: i + 1 }))
@@ -99,6 +104,32 @@ t.test('each endpoint once, the failed ones ejected, and the last failure is tol
   t.equal(called.length, 3)
   t.ok(upstream.status().endpoints.every(({ healthFlags }) => healthFlags[0] === 'failed_outlier_check'))
   t.match(await dialer.dial(upstream, { attempts: 9 }).result, { error: { flag: 'UH', reason: /ejected/ } })
+})
+
+t.test('a PROXY header that cannot be said is the end of one connection', async (t) => {
+  const transportSocket = {
+    name: 'p',
+    typedConfig: {
+      '@type':
+        'type.googleapis.com/envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport',
+      config: { version: 'V2', passThroughTlvs: {} },
+      transportSocket: {
+        name: 'raw',
+        typedConfig: {
+          '@type': 'type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer',
+        },
+      },
+    },
+  }
+  const { dialer, upstream, called } = world([], 3, { transportSocket })
+  const tlvs = [{ type: 2, value: Buffer.alloc(65_530) }]
+  const end = { host: '192.0.2.1', port: 1 }
+  const proxied = () => ({ connection: { source: end, destination: end }, tlvs })
+  t.match(await dialer.dial(upstream, { attempts: 3, proxied }).result, {
+    ok: false,
+    error: { flag: 'UF', reason: /longer than 65,535 bytes/ },
+  })
+  t.equal(called.length, 0)
 })
 
 t.test('backoff_options: a delay before each further attempt, which ends with its connection', async (t) => {

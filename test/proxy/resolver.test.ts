@@ -186,6 +186,16 @@ t.test('the hosts file goes first; many who ask at one time ask once', async (t)
     true,
   )
   t.equal(server.asked.length, 1)
+  let inFlight = 0
+  let most = 0
+  const slow = shared(async () => {
+    most = Math.max(most, ++inFlight)
+    await new Promise((resolve) => setImmediate(resolve))
+    inFlight -= 1
+    return { addresses: [], ttlMs: undefined }
+  }, clock)
+  await Promise.all(Array.from({ length: 500 }, (_, i) => slow(`${i}.example`, 'ALL')))
+  t.equal(most, 64, 'and not everything at once')
   clock.fire()
   await together('one.example', 'V4_ONLY')
   t.equal(server.asked.length, 2, 'later it is asked again')

@@ -83,6 +83,9 @@ class CheckSession {
   #cancellation = new Cancellation()
   #cancelTimer: (() => void) | undefined
   #closed = false
+  #running = false
+  /** The kept connection is that of an older configuration. */
+  #stale = false
 
   constructor(endpoint: Endpoint, config: HealthCheckConfig, deps: HealthCheckerDeps) {
     this.#endpoint = endpoint
@@ -93,7 +96,9 @@ class CheckSession {
 
   configure(config: HealthCheckConfig): void {
     this.#config = config
-    this.#drop()
+    // A check that is running ends by itself: what we break is no failure of the endpoint.
+    if (this.#running) this.#stale = true
+    else this.#drop()
   }
 
   close(): void {
@@ -110,8 +115,12 @@ class CheckSession {
   async #run(): Promise<void> {
     await this.#deps.gate.enter()
     if (this.#closed) return this.#deps.gate.leave()
+    this.#running = true
     const result = await this.#check()
+    this.#running = false
     this.#deps.gate.leave()
+    if (this.#stale) this.#drop()
+    this.#stale = false
     if (this.#closed) return this.#drop()
     this.#schedule(result.ok ? this.#onSuccess(result.value) : this.#onFailure(result.error))
   }
