@@ -6,7 +6,7 @@ import { type During, type Fault, LONGEST_MS, type Outcome, within } from './fau
 import { footprint, type World } from './world.ts'
 
 const EVERY_MS = { least: 200, most: 500 }
-const RECOVERY_MS = 30_000
+const RECOVERY_MS = 60_000
 /** A worker that has just started has fewer of everything than one that has lived. */
 const DESCRIPTORS_SLACK = 24
 const MEMORY_RATIO = 1.7

@@ -42,7 +42,7 @@ export interface Outcome {
   readonly notes: readonly string[]
 }
 
-const RECOVERY_MS = 30_000
+const RECOVERY_MS = 60_000
 /** No step of a fault may take longer. */
 export const LONGEST_MS = 70_000
 

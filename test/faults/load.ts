@@ -17,6 +17,8 @@ const CALL_MS = 8_000
 const EXCHANGE_BYTES = 16_384
 const EXCHANGE_EVERY_MS = 15
 const CALL_EVERY_MS = 60
+/** Whoever was refused does not come back at once: else the count says how often he tried, not how long nobody served him. */
+const AFTER_LOSS_MS = 100
 const INTRUSION_EVERY_MS = 90
 
 /** One way in: where to dial, and which name to ask for. */
@@ -175,7 +177,7 @@ export class Load {
         }
       } catch (error) {
         if (!this.#stopped) this.#lose(`flow: ${(error as Error).message}`, flow.openedMs > 0)
-        await sleep(20)
+        await sleep(AFTER_LOSS_MS)
       } finally {
         flow.openedMs = 0
         socket.destroy()
@@ -189,7 +191,7 @@ export class Load {
       const failure = await this.call(way)
       if (failure === undefined) this.#calls.set(way.name, { startedMs, endedMs: Date.now() })
       else if (!this.#stopped) this.#lose(`call: ${failure}`, false)
-      await sleep(CALL_EVERY_MS)
+      await sleep(failure === undefined ? CALL_EVERY_MS : AFTER_LOSS_MS)
     }
   }
 
