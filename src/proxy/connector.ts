@@ -38,6 +38,8 @@ export interface ServerProof {
   readonly leaf: Uint8Array
   readonly svid: VerifiedSvid
   readonly tls: UpstreamTls
+  /** When he was let in, milliseconds since the epoch. */
+  readonly atMs: number
 }
 
 /** A connection; over TLS with its server's proof. */
@@ -192,7 +194,9 @@ export class Connector {
     stream.once('secureConnect', () => {
       const leaf = peerLeaf(stream)
       const judged =
-        leaf === undefined ? fail('the server showed no certificate') : this.#judge(leaf, tls, material)
+        leaf === undefined
+          ? fail('the server showed no certificate')
+          : this.#judge(leaf, tls, material, this.#deps.clock.now())
       settle(
         judged.ok
           ? ok({ raw, stream, server: judged.value })
@@ -202,23 +206,29 @@ export class Connector {
   }
 
   /** Why a server that was let in would not be today; undefined where it would. */
-  refusal({ leaf, tls }: ServerProof): string | undefined {
+  refusal({ leaf, tls, atMs }: ServerProof): string | undefined {
     // Secrets go with the last upstream that refers to them: that is no word against a server, and the connection drains already.
     if (this.#deps.secrets.missing([tls.credentialSecret, tls.trustSecret]).length > 0) return undefined
     const material = this.#deps.secrets.pinnedMaterial(tls)
     if (!material.ok) return formatProblem(material.error)
-    const judged = this.#judge(leaf, tls, material.value)
+    // A clock that was set back makes a certificate no younger than it was once.
+    const judged = this.#judge(leaf, tls, material.value, Math.max(this.#deps.clock.now(), atMs))
     return judged.ok ? undefined : judged.error
   }
 
   /** Whether a server is who we want to talk to; the error is why not. */
-  #judge(leaf: Uint8Array, tls: UpstreamTls, material: TlsMaterial): Result<ServerProof, string> {
-    const { verifier, clock } = this.#deps
-    const verdict = verifier.verify(leaf, material.bundles, clock.now(), 'server')
+  #judge(
+    leaf: Uint8Array,
+    tls: UpstreamTls,
+    material: TlsMaterial,
+    atMs: number,
+  ): Result<ServerProof, string> {
+    const verdict = this.#deps.verifier.verify(leaf, material.bundles, atMs, 'server')
     if (!verdict.ok)
       return fail(`the server's certificate is refused (${verdict.error.code}): ${verdict.error.message}`)
     const { uri } = verdict.value.id
-    if (tls.peerIds.some((match) => matchesString(match, uri))) return ok({ leaf, svid: verdict.value, tls })
+    if (tls.peerIds.some((match) => matchesString(match, uri)))
+      return ok({ leaf, svid: verdict.value, tls, atMs })
     return fail(`the server is ${uri}; expected ${tls.peerIds.map(({ value }) => value).join(' or ')}`)
   }
 

@@ -26,7 +26,7 @@ import {
   secretStatus,
 } from './engine-status.ts'
 import { forbiddenAddress } from './forbidden-address.ts'
-import { rejudgeServer } from './forward.ts'
+import { rejudgeServers } from './forward.ts'
 import { ProbeGate } from './health/probe-gate.ts'
 import { type Downstream, Listener, type ListenerStatus, type Session } from './listener.ts'
 import { ListenersByPort } from './listeners-by-port.ts'
@@ -147,6 +147,7 @@ export class Engine {
     this.#cancelJumps = onClockJump(clock, (byMs) => {
       logger.warn({ byMs }, 'the clock was set, or this machine slept: open connections are judged again')
       for (const listener of this.#listeners.values()) listener.rejudge()
+      rejudgeServers(this.#context, this.#connector)
     })
   }
 
@@ -361,8 +362,7 @@ export class Engine {
       const complete = this.#secrets.missing(listenerSecrets(listener.config)).length === 0
       if (complete) this.#report(listener.refreshSecrets())
     }
-    for (const connection of [...this.#table.connections])
-      this.#context.guard(connection, () => rejudgeServer(connection, this.#connector))
+    rejudgeServers(this.#context, this.#connector)
   }
 
   #report(found: Problem | undefined): void {

@@ -45,14 +45,25 @@ function bindToServer(
 ): void {
   if (server === undefined) return
   connection.server = server
-  const { id, notAfterMs } = server.svid
-  const reason = `the certificate of the server ${id.uri} ended`
-  connection.limit(notAfterMs - clock.now(), { flag: 'ID_EXPIRED', reason })
+  connection.limit(server.svid.notAfterMs - clock.now(), serverExpired(server))
 }
 
-/** Cuts a connection whose server would not be talked to today. */
-export function rejudgeServer(connection: Connection, connector: Connector): void {
+const serverExpired = ({ svid }: ServerProof): Ending => ({
+  flag: 'ID_EXPIRED',
+  reason: `the certificate of the server ${svid.id.uri} ended`,
+})
+
+/** Cuts the connections whose server would not be talked to today. */
+export function rejudgeServers({ clock, connections, guard }: ProxyContext, connector: Connector): void {
+  const nowMs = clock.now()
+  for (const connection of [...connections])
+    guard(connection, () => rejudgeServer(connection, connector, nowMs))
+}
+
+function rejudgeServer(connection: Connection, connector: Connector, nowMs: number): void {
   const { server } = connection
+  // The timer that ends it does not know when the clock was set.
+  if (server !== undefined && nowMs >= server.svid.notAfterMs) connection.end(serverExpired(server), 'reset')
   const refusal = server === undefined || connection.ended ? undefined : connector.refusal(server)
   if (refusal !== undefined)
     connection.end({ flag: 'ID_REFUSED', reason: `after a change: ${refusal}` }, 'reset')

@@ -5,9 +5,24 @@ import type { TLSSocket } from 'node:tls'
 import t from 'tap'
 import { type Clock, systemClock } from '../../src/lib/clock.ts'
 import { TYPE } from '../../src/xds/types.ts'
-import { allow, backend, gateway, gatewayListener, gone, uriPrincipal } from './support.ts'
+import {
+  allow,
+  backend,
+  credentialSecret,
+  endpoints,
+  gateway,
+  gatewayListener,
+  gone,
+  OUTBOUND,
+  sidecarListener,
+  TestProxy,
+  trustSecret,
+  upstream,
+  uriPrincipal,
+} from './support.ts'
 
 const HOUR_MS = 3_600_000
+const GATEWAY_ID = 'spiffe://cluster-2.example/ns/eastwest/sa/gateway'
 
 /** The real clock, but for the time of day. */
 class SetClock implements Clock {
@@ -21,9 +36,9 @@ class SetClock implements Clock {
 async function world(t: { teardown(end: () => unknown): void }) {
   const target = await backend()
   const clock = new SetClock()
-  const { proxy, port, connect } = await gateway(target, { engine: { clock } })
-  t.teardown(() => Promise.all([proxy.engine.close(), target.close()]))
-  return { target, clock, proxy, port, connect }
+  const there = await gateway(target, { engine: { clock } })
+  t.teardown(() => Promise.all([there.proxy.engine.close(), target.close()]))
+  return { target, clock, ...there }
 }
 
 async function echoes(socket: TLSSocket): Promise<boolean> {
@@ -61,6 +76,23 @@ t.test('forward by minutes: a connection that is still in its handshake has its 
     (line?.durationMs ?? -1) >= 0 && (line?.durationMs ?? 0) < 5 * 60_000,
     'and its duration is that of its life',
   )
+})
+
+t.test('forward past the end of the server’s certificate: the calling side cuts it too', async (t) => {
+  const far = await world(t)
+  const clock = new SetClock()
+  const proxy = new TestProxy({ clock })
+  t.teardown(() => proxy.engine.close())
+  proxy.put(TYPE.cluster, upstream(OUTBOUND, { pins: [GATEWAY_ID] }))
+  proxy.put(TYPE.endpoints, endpoints(OUTBOUND, [{ port: far.port, tls: true }]))
+  proxy.put(TYPE.listener, sidecarListener({ protocol: 'tcp' }))
+  proxy.put(TYPE.secret, credentialSecret(far.client), trustSecret([far.home, far.peer]))
+  const client = connectPlain(await proxy.port('productpage_9080'), '127.0.0.1')
+  client.write('x')
+  await once(client, 'data')
+  clock.offsetMs = 30 * 24 * HOUR_MS
+  await gone(client)
+  t.match((await proxy.lines(1))[0], { flag: 'ID_EXPIRED', reason: /certificate of the server/ })
 })
 
 t.test('back by an hour: young certificates are refused, connections that are open go on', async (t) => {
