@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { existsSync } from 'node:fs'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -20,6 +21,9 @@ import { byType, ENVOY, type EndedConnection, EndedLog, type Resources, type Tar
 
 /** How long a real Envoy may take to start or to take a change over on a busy machine. */
 const PATIENCE_MS = 30_000
+
+/** Of util-linux: its child dies with this process, however that ends, which Envoy alone would outlive. */
+const SETPRIV = '/usr/bin/setpriv'
 
 /** One line per connection. Empty where Envoy writes null. */
 const LOG_FORMAT = {
@@ -112,9 +116,11 @@ export class EnvoyTarget implements Target {
     this.#folder = await mkdtemp(join(tmpdir(), 'isthmus-envoy-'))
     const file = (name: string) => join(this.#folder, name)
     await writeFile(file('bootstrap.yaml'), JSON.stringify(bootstrap(at.port)))
+    const [command, ...first] = existsSync(SETPRIV) ? [SETPRIV, '--pdeathsig', 'KILL', ENVOY] : [ENVOY]
     const child = spawn(
-      ENVOY,
+      command ?? ENVOY,
       [
+        ...first,
         ...['-c', file('bootstrap.yaml'), '--admin-address-path', file('admin')],
         ...['--disable-hot-restart', '--concurrency', '1', '-l', 'error', '--file-flush-interval-msec', '5'],
       ],
