@@ -35,8 +35,12 @@ const NOTHING = Buffer.alloc(0)
 
 /**
  * Carries bytes both ways between two sockets: all of them, in order, no faster than the slower side takes them, and passes on
- * ends (FIN, close_notify) and resets. By hand and not by `pipe`: fewer calls for each chunk, and both half-closes. Whether a
- * TLS peer ended with close_notify or with a bare FIN cannot be told: Node reports both as `end`.
+ * ends (FIN, close_notify) and resets. By hand and not by `pipe`: fewer calls for each chunk, and both half-closes.
+ *
+ * Whether a TLS peer ended with close_notify or was cut off by a bare FIN cannot be told, so that both become a FIN. Node 24 and Bun
+ * 1.4 report the same `end`, no error, and have no public or private way to OpenSSL's shutdown state. The wire does not tell either:
+ * after a bare FIN no byte has come since the last payload, but close_notify often comes with the payload in one read, and what comes
+ * later may be any other record. Protocols that need to know frame their messages (RFC 9112 section 9.8 says so for HTTP).
  */
 export class Pump {
   /** Downstream → upstream. */
