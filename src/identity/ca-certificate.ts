@@ -1,4 +1,4 @@
-import { createHash, X509Certificate } from 'node:crypto'
+import { hash, X509Certificate } from 'node:crypto'
 import { fail, ok, type Result } from '../lib/result.ts'
 import { publicKeyError, signatureError } from './algorithms.ts'
 import { type Certificate, equalBytes, parseCertificate } from './certificate.ts'
@@ -28,7 +28,7 @@ export function openX509(der: Uint8Array): X509Certificate | undefined {
 }
 
 export function fingerprintOf(der: Uint8Array): string {
-  return createHash('sha256').update(der).digest('hex')
+  return hash('sha256', der, 'hex')
 }
 
 /** Reads a CA's certificate and holds it to RFC 5280: CA:TRUE, keyCertSign, strong algorithms, nothing critical unknown. */

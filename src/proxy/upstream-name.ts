@@ -12,6 +12,19 @@ const UNNAMED: NamedService = { host: '', port: 0, subset: '' }
  * an upstream may be called, routing goes by the whole name and does not care.
  */
 export function parseUpstreamName(name: string): NamedService {
+  const known = parsed.get(name)
+  if (known !== undefined) return known
+  // Clients may ask for any name: they fill a small memory, and empty it.
+  if (parsed.size >= REMEMBERED) parsed.clear()
+  const service = parse(name)
+  parsed.set(name, service)
+  return service
+}
+
+const REMEMBERED = 4_096
+const parsed = new Map<string, NamedService>()
+
+function parse(name: string): NamedService {
   const separator = name.startsWith('outbound|') ? '|' : name.startsWith('outbound_.') ? '_.' : undefined
   if (separator === undefined) return UNNAMED
   const [, number = '', subset = '', ...host] = name.split(separator)
