@@ -153,22 +153,19 @@ t.test('SIGHUP: the supervisor first, then each worker once its successor serves
 })
 
 t.test('a successor that does not serve in time, or dies, is given up; what there was stays', async (t) => {
-  const first = 'if (process.env.ISTHMUS_GENERATION === "1")'
-  for (const [successor, said] of [
-    [`else console.log(JSON.stringify({msg: 'mute'}))`, /does not serve/],
-    ['else process.exit(3)', /died beside another/],
+  const asks = `if (process.env.ISTHMUS_SLOT === '0') require('node:fs').writeSync(3, '{"notice":"replace"}\\n')`
+  for (const [successor, said, readyMs] of [
+    [`console.log(JSON.stringify({msg: 'mute'}))`, /does not serve/, 300],
+    ['process.exit(3)', /died beside another/, 30_000],
   ] as const) {
-    const worker = `${named('worker', DRAINS)}; ${LEAVES} ${first} { ${SERVES} } ${successor}`
-    const run = new Run(t, { ...SERVING, worker }, { workers: 2, readyMs: 500 })
-    await run.line((l) => l.msg === 'serves', 3)
-    run.process.kill('SIGHUP')
+    const first = `if (process.env.ISTHMUS_GENERATION === '1') { ${SERVES} ${asks} }`
+    const worker = `${named('worker', DRAINS)}; ${LEAVES} ${first} else ${successor}`
+    const run = new Run(t, { ...SERVING, worker }, { workers: 2, readyMs })
     await run.line((l) => l.msg === 'replacement given up: what there was before goes on')
     t.match(await run.line((l) => said.test(l.msg)), { child: 'worker', slot: 0 })
-    t.equal(
-      run.lines.filter((l) => l.msg === 'started' && l.child === 'worker').length,
-      3,
-      'and no other is tried',
-    )
+    await run.line((l) => l.msg === 'serves', 3)
+    const started = run.lines.filter((l) => l.msg === 'started' && l.child === 'worker')
+    t.equal(started.length, 3, 'and no other is tried')
     run.process.kill('SIGTERM')
     t.same(await run.exit, [0, null])
     t.notOk(run.lines.some((l) => l.msg === 'left'))
