@@ -193,9 +193,11 @@ t.test(
 )
 
 t.test('where nobody’s id is known a rule about ids allows nothing, and denies without asking', async (t) => {
+  const pods = ['10.0.1.10:8080']
+  const annotations = { 'isthmus.io/mode': 'passthrough' }
   const passing = base.replace(
-    '"name":"productpage","namespace":"bookinfo",',
-    '"name":"productpage","namespace":"bookinfo","annotations":{"isthmus.io/mode":"passthrough"},',
+    service({ name: 'productpage', pods }),
+    service({ name: 'productpage', pods, annotations }),
   )
   const verdict = (spec: object, over: Partial<Caller> = {}) => {
     const model = modelOf(passing + policy(spec))
