@@ -61,7 +61,11 @@ export class Dialer {
 
   dial(upstream: Upstream, options: DialOptions): DialHandle {
     const cancellation = new Cancellation()
-    return { result: this.#dial(upstream, options, cancellation), cancel: () => cancellation.cancel() }
+    // A throw is a bug of ours, and may cost this one connection.
+    const result = this.#dial(upstream, options, cancellation).catch((error: unknown) =>
+      fail<Ending>({ flag: 'BUG', reason: error instanceof Error ? error.message : String(error) }),
+    )
+    return { result, cancel: () => cancellation.cancel() }
   }
 
   async #dial(
