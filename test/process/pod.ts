@@ -21,8 +21,8 @@ import { LoggedProcess, type Scope } from './logged-process.ts'
 export type { Scope }
 export type Line = Record<string, unknown> & { msg: string }
 
-/** Backends of tests are on loopback addresses. */
-const onLoopback = () => ({ ...process.env, ISTHMUS_ALLOW_LOCAL_ENDPOINTS: 'true' })
+/** The environment of a proxy: backends of tests are on loopback addresses. */
+export const onLoopback = () => ({ ...process.env, ISTHMUS_ALLOW_LOCAL_ENDPOINTS: 'true' })
 
 export const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
 

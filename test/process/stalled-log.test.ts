@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { readAll } from '../proxy/support.ts'
 import { echoes, World } from './gateway-world.ts'
-import { eventually, freePort, MAIN } from './pod.ts'
+import { eventually, freePort, MAIN, onLoopback } from './pod.ts'
 
 /** What a pipe and the buffer of a worker hold, in lines, and some more. */
 const LINES = 3_000
@@ -24,8 +24,11 @@ t.test(
     const log = openSync(path, constants.O_RDWR | constants.O_NONBLOCK)
     t.teardown(() => closeSync(log))
     const ports = ['--health', `127.0.0.1:${health}`, '--metrics', `127.0.0.1:${metrics}`]
-    const args = world.args(...ports, '--access-log', 'json')
-    const pod = spawn(process.execPath, [MAIN, ...args], { stdio: ['ignore', log, 'inherit'] })
+    const args = world.args(...ports, '--access-log', 'json', '--workers', '1')
+    const pod = spawn(process.execPath, [MAIN, ...args], {
+      stdio: ['ignore', log, 'inherit'],
+      env: onLoopback(),
+    })
     const ended = once(pod, 'exit')
     t.teardown(async () => {
       pod.kill('SIGKILL')
