@@ -2,7 +2,12 @@
 // real Envoy (where ENVOY_BIN names one), with real certificates on every side.
 import { once } from 'node:events'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { type AddressInfo, createServer as createTcpServer } from 'node:net'
+import {
+  type AddressInfo,
+  connect as connectTcp,
+  createServer as createTcpServer,
+  type Socket,
+} from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { connect, createServer, type TLSSocket } from 'node:tls'
@@ -93,7 +98,7 @@ const POLICY = yamlOf({
   },
 })
 
-async function world(t: Test) {
+async function world(t: Test, proxySources = '') {
   const [reviews, ratings, impostor] = await Promise.all([
     workload(t, 'reviews', home as Ca),
     workload(t, 'ratings', home as Ca),
@@ -104,7 +109,12 @@ async function world(t: Test) {
     service('reviews', reviews.port) +
     service('ratings', ratings.port, { 'isthmus.io/mode': 'passthrough' }) +
     service('details', impostor.port) +
-    gateway('127.0.0.1') +
+    (proxySources === ''
+      ? gateway('127.0.0.1')
+      : gateway('127.0.0.1').replace(
+          '"namespace":"bookinfo"}',
+          `"namespace":"bookinfo","annotations":{"isthmus.io/proxy-protocol-sources":"${proxySources}"}}`,
+        )) +
     workspace +
     setting() +
     POLICY +
@@ -129,10 +139,10 @@ async function ask(
   servername: string,
   pem: Pem,
   protocols: readonly string[],
+  over?: Socket,
 ): Promise<Answer> {
   const socket = connect({
-    host: '127.0.0.1',
-    port,
+    ...(over === undefined ? { host: '127.0.0.1', port } : { socket: over }),
     servername,
     ALPNProtocols: [...protocols],
     cert: pem.certificatePem,
@@ -149,6 +159,17 @@ async function ask(
   const text = (await readAll(socket)).toString()
   socket.destroy()
   return { server, text }
+}
+
+/** Resolves once it does: an Envoy that has said yes to its listener may still warm it. */
+async function answers(cluster: TestCluster, call: () => Promise<string>): Promise<void> {
+  let serves = false
+  await cluster.poll('the first answer', () => {
+    void call().then((text) => {
+      serves ||= text !== ''
+    })
+    return serves
+  })
 }
 
 async function behaves(t: Test, port: number, impostor: { heard(): number }): Promise<void> {
@@ -208,11 +229,10 @@ t.test('our engine', async (t) => {
   t.match((await ask(port, 'reviews.bookinfo:9080', await clientOf('sleep'), ['h2'])).text, /^reviews for/)
 })
 
-t.test('a real Envoy in its place', { skip: WITHOUT_ENVOY }, async (t) => {
-  const { cluster, impostor } = await world(t)
+async function envoyOf(t: Test, cluster: TestCluster): Promise<number> {
   const folder = await mkdtemp(join(tmpdir(), 'isthmus-modes-'))
   t.teardown(() => rm(folder, { recursive: true, force: true }))
-  const pem = await home.issue({ namespace: 'bookinfo', serviceAccount: 'eastwest-gateway' })
+  const pem = await (home as Ca).issue({ namespace: 'bookinfo', serviceAccount: 'eastwest-gateway' })
   const credential = {
     certificate: join(folder, 'tls.crt'),
     key: join(folder, 'tls.key'),
@@ -220,7 +240,7 @@ t.test('a real Envoy in its place', { skip: WITHOUT_ENVOY }, async (t) => {
   }
   await writeFile(credential.certificate, pem.certificatePem)
   await writeFile(credential.key, pem.privateKeyPem)
-  await writeFile(credential.ca, home.bundlePem)
+  await writeFile(credential.ca, (home as Ca).bundlePem)
   const probe = createTcpServer().listen(0, '127.0.0.1')
   await once(probe, 'listening')
   const { port } = probe.address() as AddressInfo
@@ -238,14 +258,36 @@ t.test('a real Envoy in its place', { skip: WITHOUT_ENVOY }, async (t) => {
   const client = () => cluster.discovery.clients().find(({ userAgent }) => userAgent === 'envoy')
   await cluster.poll('the Envoy', () => (client()?.types[TYPE.listener]?.ackedVersion ?? '') !== '', 20_000)
   for (const { lastError } of Object.values(client()?.types ?? {})) t.equal(lastError, '')
-  let serves = false
-  await cluster.poll('the first answer', () => {
-    void clientOf('sleep')
-      .then((sleep) => ask(port, sni('reviews'), sleep, ['istio']))
-      .then(({ text }) => {
-        serves ||= text !== ''
-      })
-    return serves
-  })
+  return port
+}
+
+t.test('a real Envoy in its place', { skip: WITHOUT_ENVOY }, async (t) => {
+  const { cluster, impostor } = await world(t)
+  const port = await envoyOf(t, cluster)
+  await answers(
+    cluster,
+    async () => (await ask(port, sni('reviews'), await clientOf('sleep'), ['istio'])).text,
+  )
   await behaves(t, port, impostor)
 })
+
+t.test(
+  'an Envoy behind a load balancer that puts the PROXY protocol in front',
+  { skip: WITHOUT_ENVOY },
+  async (t) => {
+    const { cluster } = await world(t, '127.0.0.1/32')
+    const port = await envoyOf(t, cluster)
+    const sleep = await clientOf('sleep')
+    const through = async (localAddress: string, header: string) => {
+      const raw = connectTcp({ host: '127.0.0.1', port, localAddress })
+      raw.on('error', () => {})
+      raw.write(header)
+      return (await ask(port, sni('reviews'), sleep, ['istio'], raw)).text
+    }
+    const header = 'PROXY TCP4 203.0.113.9 198.51.100.1 4711 443\r\n'
+    await answers(cluster, () => through('127.0.0.1', header))
+    t.match(await through('127.0.0.1', header), /^reviews for/)
+    t.equal(await through('127.0.0.1', ''), '', 'the header is required')
+    t.equal(await through('127.0.0.9', header), '', 'and believed from nobody else')
+  },
+)
