@@ -302,6 +302,7 @@ export class Listener {
       raw.resetAndDestroy()
       return
     }
+    raw.setKeepAlive(true, KEEPALIVE_IDLE_MS)
     connection.downstream = plainEnd(raw)
     connection.addresses = addresses
     connection.watch(raw)
@@ -352,5 +353,11 @@ export class Listener {
     return this.#judge.admit(connection, chain.policy, caller)
   }
 }
+
+/**
+ * A client that vanished without a word (power, a NAT entry that expired) shows by unanswered probes. Envoy has none on a listener
+ * unless `socket_options` ask for them; without an idle timeout such a connection would stay for ever.
+ */
+const KEEPALIVE_IDLE_MS = 300_000
 
 const OVERFLOW: Ending = { flag: 'UO', reason: 'too many connections are open' }

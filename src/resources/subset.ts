@@ -32,7 +32,8 @@ const SECRETS_BY_NAME = 'exactly one, from the ADS stream that the resource came
 export const SUBSET: readonly SubsetMessage[] = [
   {
     type: 'envoy.config.listener.v3.Listener',
-    about: 'One TCP address; either TLS (terminated or passed through) or one chain of plain TCP.',
+    about:
+      'One TCP address; either TLS (terminated or passed through) or one chain of plain TCP. Clients are probed after 5 minutes of silence (TCP keepalive).',
     fields: LISTENER_FIELDS,
     notes: {
       'metadata.filter_metadata':

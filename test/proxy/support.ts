@@ -287,6 +287,8 @@ export interface UpstreamOptions {
   readonly aliases?: readonly string[]
   /** Circuit breaker. */
   readonly maxConnections?: number
+  /** TCP keepalive: idle time before the first probe. */
+  readonly keepaliveS?: number
 }
 
 export function upstreamTls(pins: readonly string[], sni: string = SNI) {
@@ -329,6 +331,9 @@ export function upstream(name: string, options: UpstreamOptions = {}): XdsResour
       ...(options.maxConnections === undefined
         ? {}
         : { circuitBreakers: { thresholds: [{ maxConnections: options.maxConnections }] } }),
+      ...(options.keepaliveS === undefined
+        ? {}
+        : { upstreamConnectionOptions: { tcpKeepalive: { keepaliveTime: options.keepaliveS } } }),
       transportSocketMatches:
         pins === undefined
           ? []
