@@ -9,10 +9,14 @@ const ROOT_NAMESPACE = 'istio-system'
 
 type Policy = AuthorizationPolicy
 
+/** In a principal it is Istio's word for the cluster's own trust domain, whatever that is called. */
+const OWN_TRUST_DOMAIN = 'cluster.local/'
+
 /** By gateway (`namespace/name`): the policies in force there, by name. Says of each policy what became of it. */
 export function collectAuthorization(
   policies: readonly Policy[],
   gateways: readonly ModelGateway[],
+  trustDomain: string,
   conditions: Conditions,
 ): ReadonlyMap<string, readonly GatewayPolicy[]> {
   const ordered = policies.toSorted((a, b) => byText(nameOf(a), nameOf(b)))
@@ -20,7 +24,7 @@ export function collectAuthorization(
   for (const policy of ordered) {
     const selected = gateways.filter((gateway) => selects(policy, gateway))
     if (selected.length === 0) continue
-    const compiled = compile(policy, conditions)
+    const compiled = compile(policy, trustDomain, conditions)
     if (compiled === undefined) continue
     for (const { namespace, name } of selected) {
       const key = `${namespace}/${name}`
@@ -38,7 +42,7 @@ function selects({ metadata, spec }: Policy, gateway: ModelGateway): boolean {
   return spec.selector === undefined || matchesLabels(spec.selector, gateway.labels)
 }
 
-function compile(policy: Policy, conditions: Conditions): GatewayPolicy | undefined {
+function compile(policy: Policy, trustDomain: string, conditions: Conditions): GatewayPolicy | undefined {
   const { name, namespace } = policy.metadata
   const { action, rules } = policy.spec
   if (action === 'AUDIT') {
@@ -54,7 +58,9 @@ function compile(policy: Policy, conditions: Conditions): GatewayPolicy | undefi
   const named = (i: number): string => `${effect} AuthorizationPolicy/${namespace}/${name} rules[${i}]`
   const compiled = rules.flatMap((rule, i): GatewayRule[] => {
     const kept = l4(rule, effect, `spec.rules[${i}]`, policy, conditions)
-    return kept === undefined ? [] : [{ ...kept, name: named(i), namespace }]
+    return kept === undefined
+      ? []
+      : [{ ...inOwnDomain(kept, effect, trustDomain), name: named(i), namespace }]
   })
   return { name: `${namespace}/${name}`, action: effect, rules: compiled }
 }
@@ -80,6 +86,30 @@ function l4(
   if (action === 'ALLOW') return undefined
   const keep = (all: readonly AuthorizationClause[]) => all.filter(isKnown)
   return { from: rule.from.map(keep), to: rule.to.map(keep), when: keep(rule.when) }
+}
+
+/**
+ * Principals of `cluster.local` are of our own trust domain. A peer may be called just that: where a rule keeps somebody out, it is
+ * kept out as well, for that may be who was meant.
+ */
+function inOwnDomain(
+  rule: AuthorizationRule,
+  action: 'ALLOW' | 'DENY',
+  trustDomain: string,
+): AuthorizationRule {
+  const meant = (value: string, both: boolean): string[] => {
+    // As Istio: only where a trust domain is said, which takes a whole id.
+    if (!value.startsWith(OWN_TRUST_DOMAIN) || value.split('/').length !== 5) return [value]
+    const own = `${trustDomain}/${value.slice(OWN_TRUST_DOMAIN.length)}`
+    return both && own !== value ? [own, value] : [own]
+  }
+  const clause = (one: AuthorizationClause): AuthorizationClause => {
+    if (one.attribute !== 'principal') return one
+    const keepsOut = (action === 'DENY') !== one.negated
+    return { ...one, values: one.values.flatMap((value) => meant(value, keepsOut)) }
+  }
+  const all = (clauses: readonly AuthorizationClause[]) => clauses.map(clause)
+  return { from: rule.from.map(all), to: rule.to.map(all), when: all(rule.when) }
 }
 
 /** A namespace is told by a piece of the id in the middle, so that only its beginning may be left open. */

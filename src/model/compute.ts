@@ -91,7 +91,12 @@ export function computeModel({ cluster, trustDomain, list, bundleOf, transition 
     services,
     gateways: gateways.gateways,
     exposures,
-    authorization: collectAuthorization(list('AuthorizationPolicy'), gateways.gateways, conditions),
+    authorization: collectAuthorization(
+      list('AuthorizationPolicy'),
+      gateways.gateways,
+      trustDomain,
+      conditions,
+    ),
     imports,
     peers,
     ...networks,

@@ -54,14 +54,17 @@ export function readAuthorizationPolicy(document: Field): AuthorizationPolicy['s
   selector.only(['matchLabels'])
   return {
     selector: selector.present ? readLabels(selector.get('matchLabels')) : undefined,
-    targeted: spec.get('targetRef').present || spec.get('targetRefs').present,
+    targeted: spec.get('targetRef').present || spec.get('targetRefs').list((target) => target).length > 0,
     action: spec.get('action').oneOf(['ALLOW', 'DENY', 'AUDIT', 'CUSTOM'], 'ALLOW'),
     rules: spec.get('rules').list(readRule),
   }
 }
 
+/** `{}` matches everything; a part that is there and empty, as a template leaves it, must not come to mean the same. */
 function readRule(rule: Field): AuthorizationRule {
+  if (!rule.present) rule.wrong('expected a rule, found nothing; {} matches everything')
   rule.only(['from', 'to', 'when'])
+  for (const [, part] of rule.entries()) part.require('at least one item')
   return {
     from: rule.get('from').list((item) => {
       item.only(['source'])
@@ -87,7 +90,7 @@ function readClauses(
   const names = [...Object.keys(known), ...http].flatMap((name) => [name, negated(name)])
   map.only(names)
   return map.entries().flatMap(([name, values]) => {
-    if (values.value === undefined || !names.includes(name)) return []
+    if (!names.includes(name) || !values.require('at least one value')) return []
     const positive =
       [...Object.keys(known), ...http].find((each) => each === name || negated(each) === name) ?? name
     return readValues(
@@ -119,7 +122,7 @@ function readValues(
 ): AuthorizationClause[] {
   if (!list.present) return []
   const rule = (attribute === undefined ? undefined : RULE_OF[attribute]) ?? notEmpty
+  if (!list.require('at least one value')) return []
   const values = list.list((value) => value.text(undefined, rule))
-  if (values.length === 0) list.wrong('expected at least one value, found an empty list')
   return [{ attribute, name, values, negated }]
 }
