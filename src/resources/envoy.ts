@@ -3,6 +3,7 @@ import { create, type DescMessage, type MessageShape, toBinary } from '@bufbuild
 import { type Any, AnySchema, type Duration, DurationSchema } from '@bufbuild/protobuf/wkt'
 import type { TrustBundle } from '../identity/trust-bundle.ts'
 import { CircuitBreakersSchema } from '../xds/gen/envoy/config/cluster/v3/circuit_breaker_pb.js'
+import { UpstreamConnectionOptionsSchema } from '../xds/gen/envoy/config/cluster/v3/cluster_pb.js'
 import { type Address, AddressSchema } from '../xds/gen/envoy/config/core/v3/address_pb.js'
 import type { Locality } from '../xds/gen/envoy/config/core/v3/base_pb.js'
 import {
@@ -91,6 +92,9 @@ export const NO_CIRCUIT_BREAKERS = create(CircuitBreakersSchema, {
     },
   ],
 })
+
+/** A server that vanished without a word shows by unanswered probes, the first after 5 minutes of silence. */
+export const KEEPALIVE = create(UpstreamConnectionOptionsSchema, { tcpKeepalive: { keepaliveTime: 300 } })
 
 export function socketAddress(address: string, port: number): Address {
   return create(AddressSchema, {

@@ -9,19 +9,17 @@ import type { Exposure, Model, ModelPort } from '../model/types.ts'
 import {
   Cluster_DiscoveryType,
   Cluster_LbPolicy,
-  type Cluster_TransportSocketMatch,
-  Cluster_TransportSocketMatchSchema,
   ClusterSchema,
   type Cluster as XdsCluster,
 } from '../xds/gen/envoy/config/cluster/v3/cluster_pb.js'
 import { ClusterLoadAssignmentSchema } from '../xds/gen/envoy/config/endpoint/v3/endpoint_pb.js'
-import { UpstreamTlsContextSchema } from '../xds/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.js'
 import { TYPE } from '../xds/types.ts'
 import { OWN_METADATA } from './accept-aliases.ts'
 import { type EdsEndpoint, loadAssignment, localEndpoints, normalise, socketMatch } from './endpoints.ts'
-import { adsSource, NO_CIRCUIT_BREAKERS, seconds, tlsContext, transportSocket, uriSan } from './envoy.ts'
+import { adsSource, KEEPALIVE, NO_CIRCUIT_BREAKERS, seconds } from './envoy.ts'
 import { clearTextSocket } from './proxy-protocol-socket.ts'
 import type { SnapshotBuilder } from './snapshot-builder.ts'
+import { clearTextMatch, mutualTlsMatch } from './transport-socket-matches.ts'
 
 /** One exposed port as the gateway serves it. Plain data. */
 export interface GatewayRoute {
@@ -89,7 +87,7 @@ interface UpstreamShape {
 
 function upstream(name: string, { aliases, pins, proxyProtocol, credentialFile }: UpstreamShape): XdsCluster {
   const mutual = (ids: readonly string[], match: Record<string, string>, matchName: string) =>
-    mutualTls(name, ids, match, matchName, credentialFile)
+    mutualTlsMatch({ name: matchName, match, sni: name, ids, credentialFile })
   return create(ClusterSchema, {
     name,
     clusterDiscoveryType: { case: 'type', value: Cluster_DiscoveryType.EDS },
@@ -97,6 +95,7 @@ function upstream(name: string, { aliases, pins, proxyProtocol, credentialFile }
     lbPolicy: Cluster_LbPolicy.LEAST_REQUEST,
     edsClusterConfig: { serviceName: name, edsConfig: adsSource(5) },
     circuitBreakers: NO_CIRCUIT_BREAKERS,
+    upstreamConnectionOptions: KEEPALIVE,
     // Without it Envoy routes to endpoints that are all unhealthy.
     commonLbConfig: { healthyPanicThreshold: { value: 0 } },
     metadata: { filterMetadata: { [OWN_METADATA]: { aliases: [...aliases] } } },
@@ -107,35 +106,8 @@ function upstream(name: string, { aliases, pins, proxyProtocol, credentialFile }
         : [
             ...pins.map((id) => mutual([id], socketMatch({ workload: id }), id)),
             mutual(pins, socketMatch({}), 'tlsMode-istio'),
-            clearText(proxyProtocol),
+            clearTextMatch(proxyProtocol),
           ],
     ...(proxyProtocol !== undefined && { transportSocket: clearTextSocket(proxyProtocol) }),
-  })
-}
-
-function mutualTls(
-  sni: string,
-  ids: readonly string[],
-  match: Record<string, string>,
-  name: string,
-  credentialFile: string,
-): Cluster_TransportSocketMatch {
-  const sans = ids.map((id) => uriSan('exact', id))
-  const context = create(UpstreamTlsContextSchema, {
-    sni,
-    commonTlsContext: tlsContext(['istio'], sans, credentialFile),
-  })
-  return create(Cluster_TransportSocketMatchSchema, {
-    name,
-    match,
-    transportSocket: transportSocket('envoy.transport_sockets.tls', UpstreamTlsContextSchema, context),
-  })
-}
-
-function clearText(version: ProxyProtocolVersion | undefined): Cluster_TransportSocketMatch {
-  return create(Cluster_TransportSocketMatchSchema, {
-    name: 'tlsMode-disabled',
-    match: {},
-    transportSocket: clearTextSocket(version),
   })
 }

@@ -6,7 +6,6 @@ import {
   Cluster_DiscoveryType,
   Cluster_LbPolicy,
   type Cluster_TransportSocketMatch,
-  Cluster_TransportSocketMatchSchema,
   ClusterSchema,
   type Cluster as XdsCluster,
 } from '../xds/gen/envoy/config/cluster/v3/cluster_pb.js'
@@ -14,7 +13,6 @@ import { ClusterLoadAssignmentSchema } from '../xds/gen/envoy/config/endpoint/v3
 import { type Listener, ListenerSchema } from '../xds/gen/envoy/config/listener/v3/listener_pb.js'
 import { TcpProxySchema } from '../xds/gen/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js'
 import { SecretSchema } from '../xds/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js'
-import { UpstreamTlsContextSchema } from '../xds/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.js'
 import { TYPE } from '../xds/types.ts'
 import { type BindRange, bindAddresses } from './bind-address.ts'
 import { type CallableHost, type CallablePort, callableHosts } from './callable.ts'
@@ -23,19 +21,17 @@ import {
   adsSource,
   type DomainBundle,
   filter,
+  KEEPALIVE,
   NO_CIRCUIT_BREAKERS,
   seconds,
   socketAddress,
   TRUST_BUNDLES,
   tcpProxy,
-  tlsContext,
-  transportSocket,
   trustBundleSecret,
-  uriSan,
 } from './envoy.ts'
 import { encodeNameTable, NAME_TABLE, type NameInfo } from './name-table.ts'
-import { clearTextSocket } from './proxy-protocol-socket.ts'
 import { SnapshotBuilder } from './snapshot-builder.ts'
+import { clearTextMatch, mutualTlsMatch } from './transport-socket-matches.ts'
 
 export interface SidecarOptions {
   /** Where the listeners' addresses come from. */
@@ -141,6 +137,7 @@ function upstream(name: string, shape: UpstreamShape): XdsCluster {
     lbPolicy: Cluster_LbPolicy.LEAST_REQUEST,
     edsClusterConfig: { serviceName: name, edsConfig: adsSource(5) },
     circuitBreakers: NO_CIRCUIT_BREAKERS,
+    upstreamConnectionOptions: KEEPALIVE,
     commonLbConfig: {
       healthyPanicThreshold: { value: 0 },
       localityConfigSpecifier: { case: 'localityWeightedLbConfig', value: {} },
@@ -157,59 +154,32 @@ function upstream(name: string, shape: UpstreamShape): XdsCluster {
       consecutiveLocalOriginFailure: 2,
       enforcingConsecutiveLocalOriginFailure: 100,
     },
-    transportSocketMatches: [...mutualTls(shape), clearText(shape.proxyProtocol)],
+    transportSocketMatches: [...mutualTls(shape), clearTextMatch(shape.proxyProtocol)],
   })
 }
 
 /** The first match counts: a cluster's own pins before those for all. */
 function mutualTls(shape: UpstreamShape): Cluster_TransportSocketMatch[] {
-  if (shape.gatewayIds.length === 0) return []
+  const { host, port, credentialFile, gatewayIds, narrowed } = shape
+  if (gatewayIds.length === 0) return []
+  const sni = formatServerName({ port, subset: '', host })
   const narrow = Object.entries(shape.pins).map(([cluster, ids]) =>
-    mutualTlsMatch(
-      shape,
+    mutualTlsMatch({
+      name: `tlsMode-istio-${cluster}`,
+      match: socketMatch({ cluster }),
+      sni,
       ids,
-      socketMatch({ cluster }),
-      `tlsMode-istio-${cluster}`,
-      shape.narrowed.includes(cluster) ? clusterTrust(cluster) : TRUST_BUNDLES,
-    ),
+      credentialFile,
+      ...(narrowed.includes(cluster) && { trust: clusterTrust(cluster) }),
+    }),
   )
-  return [...narrow, mutualTlsMatch(shape, shape.gatewayIds, socketMatch({}), 'tlsMode-istio', TRUST_BUNDLES)]
+  const all = { name: 'tlsMode-istio', match: socketMatch({}), sni, ids: gatewayIds, credentialFile }
+  return [...narrow, mutualTlsMatch(all)]
 }
 
 /** Name of the Secret with the CAs that alone vouch for the gateways of a cluster. */
 function clusterTrust(cluster: string): string {
   return `${TRUST_BUNDLES}/${cluster}`
-}
-
-function mutualTlsMatch(
-  { host, port, credentialFile }: UpstreamShape,
-  ids: readonly string[],
-  match: Record<string, string>,
-  name: string,
-  trust: string,
-): Cluster_TransportSocketMatch {
-  const context = create(UpstreamTlsContextSchema, {
-    sni: formatServerName({ port, subset: '', host }),
-    commonTlsContext: tlsContext(
-      ['istio'],
-      ids.map((id) => uriSan('exact', id)),
-      credentialFile,
-      trust,
-    ),
-  })
-  return create(Cluster_TransportSocketMatchSchema, {
-    name,
-    match,
-    transportSocket: transportSocket('envoy.transport_sockets.tls', UpstreamTlsContextSchema, context),
-  })
-}
-
-function clearText(version: ProxyProtocolVersion | undefined): Cluster_TransportSocketMatch {
-  return create(Cluster_TransportSocketMatchSchema, {
-    name: 'tlsMode-disabled',
-    match: {},
-    transportSocket: clearTextSocket(version),
-  })
 }
 
 function listener(host: string, port: CallablePort, address: string): Listener {
