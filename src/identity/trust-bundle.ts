@@ -24,6 +24,11 @@ import { trustDomainError } from './spiffe-id.ts'
 /** Certificates above the leaf, the root among them. */
 const MAX_CHAIN = 5
 const MAX_CERTIFICATES = 256
+/**
+ * Certificates that are looked at on the ways from one leaf to a root. CAs that sign each other make a number of ways that is of the
+ * fourth power of theirs, and one peer's bundle must not keep the process busy for minutes; a PKI has a handful.
+ */
+const MAX_STEPS = 1_024
 
 /** Who vouches for a leaf. */
 export interface Anchor {
@@ -51,6 +56,8 @@ export class TrustBundle {
   readonly certificates: readonly CaCertificate[]
   /** Who may have signed whom inside the bundle, decided once. */
   readonly #parents: ReadonlyMap<CaCertificate, readonly CaCertificate[]>
+  /** How many certificates there are from each to the nearest root, both included; without those that lead to none. */
+  readonly #toRoot: ReadonlyMap<CaCertificate, number>
   readonly #revocations: Revocations
 
   private constructor(
@@ -69,6 +76,7 @@ export class TrustBundle {
           : certificates.filter((other) => other !== ca && signedBy(ca.certificate, ca.x509, other)),
       ]),
     )
+    this.#toRoot = distancesToRoot(this.#parents)
   }
 
   /**
@@ -180,8 +188,9 @@ export class TrustBundle {
       message: `no CA of the trust domain ${this.trustDomain} signed it`,
     }
     let best: Anchor | undefined
+    const budget = { steps: MAX_STEPS }
     for (const issuer of issuers) {
-      for (const path of this.#paths([issuer])) {
+      for (const path of this.#paths([issuer], budget)) {
         const revocation = this.#revocations.judge(leaf, path, nowMs, mode)
         const error = pathError(path, leaf, usage, nowMs) ?? (revocation.ok ? undefined : revocation.error)
         if (error !== undefined || !revocation.ok) {
@@ -203,19 +212,37 @@ export class TrustBundle {
     return fail(refusal)
   }
 
-  /** Every way from a CA up to a root of this bundle, no CA twice, none longer than `MAX_CHAIN`. */
-  *#paths(path: readonly CaCertificate[]): Generator<readonly CaCertificate[]> {
+  /** Every way from a CA up to a root of this bundle, no CA twice, none longer than `MAX_CHAIN`, as far as the budget goes. */
+  *#paths(
+    path: readonly CaCertificate[],
+    budget = { steps: MAX_STEPS },
+  ): Generator<readonly CaCertificate[]> {
     const top = path.at(-1)
-    if (top === undefined) return
+    if (top === undefined || budget.steps <= 0) return
+    budget.steps -= 1
     if (top.root) {
       yield path
       return
     }
-    if (path.length >= MAX_CHAIN) return
     for (const parent of this.#parents.get(top) ?? []) {
-      if (!path.includes(parent)) yield* this.#paths([...path, parent])
+      const leads = path.length + (this.#toRoot.get(parent) ?? Number.POSITIVE_INFINITY) <= MAX_CHAIN
+      if (leads && !path.includes(parent)) yield* this.#paths([...path, parent], budget)
     }
   }
+}
+
+/** By breadth, from the roots downwards. */
+function distancesToRoot(
+  parents: ReadonlyMap<CaCertificate, readonly CaCertificate[]>,
+): ReadonlyMap<CaCertificate, number> {
+  const found = new Map<CaCertificate, number>()
+  for (const ca of parents.keys()) if (ca.root) found.set(ca, 1)
+  for (let distance = 2; distance <= MAX_CHAIN; distance += 1) {
+    for (const [ca, above] of parents)
+      if (!found.has(ca) && above.some((parent) => found.get(parent) === distance - 1))
+        found.set(ca, distance)
+  }
+  return found
 }
 
 /** `path` runs from the issuing CA to the root. */

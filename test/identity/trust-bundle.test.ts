@@ -1,8 +1,10 @@
+import { X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import * as tls from 'node:tls'
 import t from 'tap'
 import { createCa } from '../../src/identity/ca.ts'
+import { parseCertificate } from '../../src/identity/certificate.ts'
 import { parseCredential } from '../../src/identity/credential.ts'
 import { serverTlsOptions } from '../../src/identity/tls.ts'
 import { TrustBundle, TrustBundles } from '../../src/identity/trust-bundle.ts'
@@ -181,4 +183,41 @@ t.test('a verdict ends when the first certificate of the best path ends', async 
   const verdict = verifySvid(leaf.der, new TrustBundles([bundle(OURS, root.pem + short.pem + long.pem)]), now)
   if (!verdict.ok) throw new Error(verdict.error.message)
   t.equal(verdict.value.notAfterMs, Math.floor((now + 2_000_000) / 1000) * 1000)
+})
+
+t.test('CAs that sign each other cost little, however many ways there are', async (t) => {
+  const root = m.mintRoot('root')
+  const [a, b] = [m.ecKeys(), m.ecKeys()]
+  const first = m.mint({ subject: 'A', keys: a, issuer: root, extensions: m.caExtensions() })
+  const other = m.mint({ subject: 'B', keys: b, issuer: root, extensions: m.caExtensions() })
+  const leaf = m.mintLeaf(first, 'spiffe://x.local/ns/a/sa/b')
+  const [certificate, x509] = [parseCertificate(leaf.der), new X509Certificate(leaf.der)]
+  const crossed = (pairs: number, ...more: { readonly pem: string }[]): (() => boolean) => {
+    const all = Array.from({ length: pairs }, () => [
+      m.mint({ subject: 'A', keys: a, issuer: other, extensions: m.caExtensions() }),
+      m.mint({ subject: 'B', keys: b, issuer: first, extensions: m.caExtensions() }),
+    ])
+    const pem = [root, ...all.flat(), ...more].map((one) => one.pem).join('')
+    const bundle = TrustBundle.parse('x.local', pem, 'test')
+    if (!bundle.ok || !certificate.ok) throw new Error('no bundle')
+    return () => bundle.value.anchor(certificate.value, x509, 'client', Date.now()).ok
+  }
+  // The best of some: a single one may have met a garbage collection.
+  const timed = (run: () => boolean): number => {
+    const each = Array.from({ length: 5 }, () => {
+      const beganMs = performance.now()
+      run()
+      return performance.now() - beganMs
+    })
+    return Math.min(...each)
+  }
+  t.ok(crossed(24, first, other)(), 'one way that leads to the root is enough')
+  t.notOk(crossed(24)(), 'none does')
+  for (const more of [[], [first, other]]) {
+    const [few, many] = [crossed(6, ...more), crossed(24, ...more)].map(timed) as [number, number]
+    t.ok(
+      many / few < 64,
+      `four times as many took ${(many / few).toFixed(1)} times as long; their ways are 256`,
+    )
+  }
 })
