@@ -13,16 +13,15 @@ import type { DrainReport } from '../engine.ts'
 import { formatAuthority } from '../names/authority.ts'
 import { SecretStore } from '../secrets.ts'
 import { BootstrapFile } from './bootstrap-file.ts'
-import { ResourceSet, shortName } from './resource-set.ts'
+import { RefusedResources } from './refused-resources.ts'
+import { ResourceSet } from './resource-set.ts'
 import { socketPaths } from './run-directory.ts'
 import { SnapshotFile } from './snapshot-file.ts'
+import { SnapshotKeeper } from './snapshot-keeper.ts'
 import type { SupervisorStatus, SupervisorView } from './supervisor-view.ts'
 import type { WorkerStatus } from './worker.ts'
 import type { WorkerStats } from './worker-stats.ts'
 import { WORKER_ADS_LIMITS, Workers } from './workers.ts'
-
-/** Changes in quick succession are one write. */
-const SAVE_DELAY_MS = 200
 
 export interface ConfigSupervisorOptions {
   /** An Envoy bootstrap in YAML or JSON. */
@@ -56,12 +55,8 @@ export class ConfigSupervisor implements SupervisorView {
   #stream: string | undefined
   #published = false
   #subscribed = -1
-  readonly #nacks: Record<string, number> = {}
-  readonly #refused = new Map<string, Problem>()
-  readonly #snapshotFile: SnapshotFile
-  #snapshotProblems: readonly Problem[] = []
-  #cancelSave: (() => void) | undefined
-  #savedMs = 0
+  readonly #refused: RefusedResources
+  readonly #keeper: SnapshotKeeper
   #lastUpdateMs = 0
   #identifier = ''
 
@@ -82,12 +77,20 @@ export class ConfigSupervisor implements SupervisorView {
     })
     this.#workers = new Workers({ path: socketPaths(runDirectory).control, logger })
     const { snapshotMaxAgeMs: maxAgeMs } = options
-    this.#snapshotFile = new SnapshotFile({
+    const snapshotFile = new SnapshotFile({
       directory: runDirectory,
       owner: file,
       clock,
       ...(maxAgeMs !== undefined && { maxAgeMs }),
     })
+    this.#keeper = new SnapshotKeeper({
+      file: snapshotFile,
+      resources: this.#resources,
+      connected: () => this.#client?.state.phase === 'connected',
+      clock,
+      logger,
+    })
+    this.#refused = new RefusedResources(logger)
   }
 
   /** Resolves when it serves the workers, whether or not there is anything to serve yet. Rejects when a socket is taken. */
@@ -99,7 +102,7 @@ export class ConfigSupervisor implements SupervisorView {
 
   async stop(): Promise<void> {
     this.#file.stop()
-    this.#cancelSave?.()
+    this.#keeper.stop()
     this.#client?.stop()
     await Promise.all([this.#workers.close(), this.#server.close(0)])
   }
@@ -124,7 +127,7 @@ export class ConfigSupervisor implements SupervisorView {
 
   status(): SupervisorStatus {
     const { phase = 'idle', sinceMs = 0, lastError = '' } = this.#client?.state ?? {}
-    const problems = [...this.#file.problems, ...this.#refused.values()]
+    const problems = [...this.#file.problems, ...this.#refused.problems.values()]
     return {
       node: this.node.id,
       discovery: {
@@ -138,10 +141,10 @@ export class ConfigSupervisor implements SupervisorView {
       resources: this.#resources.counts(),
       source: this.#options.file,
       refused: problems.map(formatProblem),
-      nacks: Object.values(this.#nacks).reduce((sum, count) => sum + count, 0),
-      nacksByType: { ...this.#nacks },
-      snapshotSaved: this.#savedMs === 0 ? '' : new Date(this.#savedMs).toISOString(),
-      snapshotProblems: this.#snapshotProblems.map(formatProblem),
+      nacks: this.#refused.nacks,
+      nacksByType: this.#refused.nacksByType,
+      snapshotSaved: this.#keeper.saved,
+      snapshotProblems: this.#keeper.problems,
     }
   }
 
@@ -174,7 +177,7 @@ export class ConfigSupervisor implements SupervisorView {
   }
 
   refused(): ReadonlyMap<string, Problem> {
-    return this.#refused
+    return this.#refused.problems
   }
 
   credentialProblems(): readonly Problem[] {
@@ -211,7 +214,7 @@ export class ConfigSupervisor implements SupervisorView {
     ] as const)
       if (wanted !== true) this.#resources.update(typeUrl, [], this.#namesOf(typeUrl))
     if (ads === undefined) return
-    if (!this.#published) this.#restore()
+    if (!this.#published) this.#keeper.restore()
     const client = new XdsClient({
       target: this.#targetOf(ads),
       node: () => this.node,
@@ -260,18 +263,10 @@ export class ConfigSupervisor implements SupervisorView {
     const problems = this.#resources.update(typeUrl, upserted, removed)
     this.#lastUpdateMs = this.#clock.now()
     this.#identifier = identifier
-    for (const name of [...upserted.map((one) => one.name), ...removed])
-      this.#refused.delete(`${typeUrl} ${name}`)
-    const type = shortName(typeUrl)
-    for (const one of problems) {
-      const bad = upserted.find(({ name }) => one.object === `${type} ${name}`)
-      this.#refused.set(`${typeUrl} ${bad?.name ?? one.object}`, one)
-      this.#logger.warn({ problem: one, type }, `refused: ${formatProblem(one)}`)
-    }
-    if (problems.length > 0) this.#nacks[type] = (this.#nacks[type] ?? 0) + 1
+    this.#refused.update(typeUrl, { upserted, removed }, problems)
     this.#subscribe()
     this.#publish()
-    this.#saveSoon()
+    this.#keeper.saveSoon()
     return problems
   }
 
@@ -281,32 +276,6 @@ export class ConfigSupervisor implements SupervisorView {
     const { endpoints, secrets } = this.#resources.wanted()
     this.#client.subscribe(TYPE.endpoints, endpoints)
     this.#client.subscribe(TYPE.secret, secrets)
-  }
-
-  #restore(): void {
-    const { loaded, problems } = this.#snapshotFile.load()
-    this.#snapshotProblems = problems
-    for (const one of problems)
-      this.#logger.warn({ problem: one }, `snapshot not used: ${formatProblem(one)}`)
-    if (loaded === undefined) return
-    const refused = this.#resources.restore(loaded.snapshot)
-    for (const one of refused) this.#logger.warn({ problem: one }, `in the snapshot: ${formatProblem(one)}`)
-    this.#savedMs = loaded.savedAtMs
-    this.#logger.info({ file: loaded.file, ...this.#resources.counts() }, 'started from the snapshot')
-  }
-
-  #saveSoon(): void {
-    this.#cancelSave ??= this.#clock.after(SAVE_DELAY_MS, () => {
-      this.#cancelSave = undefined
-      if (this.#resources.missing().length > 0) return
-      try {
-        // What discovery sent, and nothing of the file: there may be private keys in that.
-        this.#snapshotFile.save(this.#resources.snapshot())
-        this.#savedMs = this.#clock.now()
-      } catch (error) {
-        this.#logger.warn({ err: error }, 'the snapshot could not be saved')
-      }
-    })
   }
 
   /** Gives the workers what there is; for the first time only once it is whole. */

@@ -14,20 +14,15 @@ import { type NodeInfo, type Snapshot, TYPE } from '../../xds/types.ts'
 import type { DrainReport } from '../engine.ts'
 import { LocalTrustAssembly } from './local-trust.ts'
 import { ownCredential } from './own-credential.ts'
-import { ResourceSet, shortName } from './resource-set.ts'
+import { RefusedResources } from './refused-resources.ts'
+import { ResourceSet } from './resource-set.ts'
 import { socketPaths } from './run-directory.ts'
 import { SnapshotFile } from './snapshot-file.ts'
+import { SnapshotKeeper } from './snapshot-keeper.ts'
 import type { SupervisorStatus, SupervisorView } from './supervisor-view.ts'
 import type { WorkerStatus } from './worker.ts'
 import type { WorkerStats } from './worker-stats.ts'
 import { WORKER_ADS_LIMITS, Workers } from './workers.ts'
-
-/** Changes in quick succession are one write. */
-const SAVE_DELAY_MS = 200
-/** How long after a failure to write it is tried again, whatever changes meanwhile: a full disk. */
-const SAVE_AGAIN_MS = 2_000
-/** How often a snapshot that does not change is confirmed while discovery is there. */
-const CONFIRM_MS = 10 * 60_000
 
 export interface SupervisorOptions {
   /** Who we say we are to discovery. */
@@ -63,21 +58,14 @@ export class Supervisor implements SupervisorView {
   readonly #cache: SnapshotCache
   readonly #server: XdsServer
   readonly #workers: Workers
-  readonly #snapshotFile: SnapshotFile
+  readonly #keeper: SnapshotKeeper
   #client: XdsClient | undefined
-  #cancelSave: (() => void) | undefined
-  #cancelConfirm: (() => void) | undefined
   #source = ''
   #published = false
   #subscribed = -1
-  readonly #nacks: Record<string, number> = {}
-  #savedMs = 0
-  #snapshotProblems: readonly string[] = []
-  /** Why the last attempt to save failed; empty when it did not. */
-  #saveFailed = ''
   #lastUpdateMs = 0
   #identifier = ''
-  readonly #refused = new Map<string, Problem>()
+  readonly #refused: RefusedResources
 
   constructor(options: SupervisorOptions) {
     const { logger, clock = systemClock, node, runDirectory } = options
@@ -96,30 +84,36 @@ export class Supervisor implements SupervisorView {
       clock,
     })
     this.#workers = new Workers({ path: socketPaths(runDirectory).control, logger })
-    this.#snapshotFile = new SnapshotFile({
+    const snapshotFile = new SnapshotFile({
       directory: runDirectory,
       owner: ownerOf(node),
       clock,
       ...(options.snapshotMaxAgeMs !== undefined && { maxAgeMs: options.snapshotMaxAgeMs }),
     })
+    this.#keeper = new SnapshotKeeper({
+      file: snapshotFile,
+      resources: this.#resources,
+      connected: () => this.#client?.state.phase === 'connected',
+      clock,
+      logger,
+    })
+    this.#refused = new RefusedResources(logger)
   }
 
   /** Resolves when it serves the worker, whether or not there is anything to serve yet. Rejects when a socket is taken. */
   async start(): Promise<void> {
     await this.#workers.listen()
     await this.#server.listen({ path: socketPaths(this.#options.runDirectory).xds })
-    this.#restore()
+    this.#source = this.#keeper.restore() ?? ''
     const { federation } = this.#options
     await federation?.start()
     federation?.onChange(() => this.#publish())
     this.#credentials.onChange(() => this.#credentialChanged())
     await this.#credentials.start()
-    this.#confirm()
   }
 
   async stop(): Promise<void> {
-    this.#cancelConfirm?.()
-    this.#cancelSave?.()
+    this.#keeper.stop()
     this.#client?.stop()
     this.#credentials.stop()
     this.#options.federation?.stop()
@@ -152,11 +146,11 @@ export class Supervisor implements SupervisorView {
       },
       resources: this.#resources.counts(),
       source: this.#source,
-      refused: [...this.#refused.values()].map(formatProblem),
-      nacks: Object.values(this.#nacks).reduce((sum, count) => sum + count, 0),
-      nacksByType: { ...this.#nacks },
-      snapshotSaved: isoTime(this.#savedMs),
-      snapshotProblems: this.#snapshotProblems,
+      refused: [...this.#refused.problems.values()].map(formatProblem),
+      nacks: this.#refused.nacks,
+      nacksByType: this.#refused.nacksByType,
+      snapshotSaved: this.#keeper.saved,
+      snapshotProblems: this.#keeper.problems,
     }
   }
 
@@ -207,7 +201,7 @@ export class Supervisor implements SupervisorView {
 
   /** Resources whose last version is refused, by `type name`. */
   refused(): ReadonlyMap<string, Problem> {
-    return this.#refused
+    return this.#refused.problems
   }
 
   get node(): NodeInfo {
@@ -218,23 +212,6 @@ export class Supervisor implements SupervisorView {
   credentialProblems(): readonly Problem[] {
     const federation = this.#options.federation?.problems() ?? []
     return [...this.#credentials.problems(), ...federation, ...this.#trust.problems]
-  }
-
-  #restore(): void {
-    const { loaded, problems } = this.#snapshotFile.load()
-    this.#snapshotProblems = problems.map(formatProblem)
-    for (const one of problems)
-      this.#logger.warn({ problem: one }, `snapshot not used: ${formatProblem(one)}`)
-    if (loaded === undefined) return
-    const refused = this.#resources.restore(loaded.snapshot)
-    for (const one of refused) this.#logger.warn({ problem: one }, `in the snapshot: ${formatProblem(one)}`)
-    this.#source = loaded.file
-    this.#savedMs = loaded.savedAtMs
-    const savedAt = new Date(loaded.savedAtMs).toISOString()
-    this.#logger.info(
-      { file: loaded.file, savedAt, ...this.#resources.counts() },
-      'started from the snapshot',
-    )
   }
 
   #credentialChanged(): void {
@@ -285,18 +262,10 @@ export class Supervisor implements SupervisorView {
     const problems = this.#resources.update(typeUrl, offered, removed)
     this.#lastUpdateMs = this.#clock.now()
     this.#identifier = identifier
-    for (const name of [...upserted.map((one) => one.name), ...removed])
-      this.#refused.delete(`${typeUrl} ${name}`)
-    for (const one of problems) {
-      const bad = offered.find(({ name }) => one.object.includes(name))
-      this.#refused.set(`${typeUrl} ${bad?.name ?? one.object}`, one)
-      this.#logger.warn({ problem: one, type: shortName(typeUrl) }, `refused: ${formatProblem(one)}`)
-    }
-    const type = shortName(typeUrl)
-    if (problems.length > 0) this.#nacks[type] = (this.#nacks[type] ?? 0) + 1
+    this.#refused.update(typeUrl, { upserted: offered, removed }, problems)
     this.#subscribe()
     this.#publish()
-    this.#saveSoon()
+    this.#keeper.saveSoon()
     return problems
   }
 
@@ -326,38 +295,6 @@ export class Supervisor implements SupervisorView {
     )
     const secrets = new Map(trust).set(OWN_CERTIFICATE, ownCredential(identity))
     this.#cache.set(snapshot.set(TYPE.secret, secrets))
-  }
-
-  #saveSoon(ms = SAVE_DELAY_MS): void {
-    this.#cancelSave ??= this.#clock.after(ms, () => {
-      this.#cancelSave = undefined
-      this.#save()
-    })
-  }
-
-  #save(): void {
-    if (this.#resources.missing().length > 0) return
-    try {
-      this.#snapshotFile.save(this.#resources.snapshot())
-      this.#savedMs = this.#clock.now()
-      this.#snapshotProblems = []
-      if (this.#saveFailed !== '') this.#logger.info('the snapshot is saved again')
-      this.#saveFailed = ''
-    } catch (error) {
-      const why = error instanceof Error ? error.message : String(error)
-      // Said once, not every two seconds.
-      if (why !== this.#saveFailed) this.#logger.warn({ err: error }, 'the snapshot could not be saved')
-      this.#saveFailed = why
-      this.#snapshotProblems = [`not saved: ${why}`]
-      this.#saveSoon(SAVE_AGAIN_MS)
-    }
-  }
-
-  #confirm(): void {
-    this.#cancelConfirm = this.#clock.after(CONFIRM_MS, () => {
-      if (this.#client?.state.phase === 'connected') this.#save()
-      this.#confirm()
-    })
   }
 }
 
