@@ -73,6 +73,8 @@ export class Engine {
   readonly #upstreamDeps: UpstreamDeps
   readonly #table: ConnectionTable
   readonly #listeners = new Map<string, Listener>()
+  /** Removed, with connections that may finish. */
+  readonly #retired = new Set<Listener>()
   readonly #byPort: ListenersByPort<Listener>
   readonly #upstreams = new Map<string, Upstream>()
   readonly #names = new UpstreamNames()
@@ -146,7 +148,7 @@ export class Engine {
     }
     this.#cancelJumps = onClockJump(clock, (byMs) => {
       logger.warn({ byMs }, 'the clock was set, or this machine slept: open connections are judged again')
-      for (const listener of this.#listeners.values()) listener.rejudge()
+      for (const listener of [...this.#listeners.values(), ...this.#retired]) listener.rejudge()
       rejudgeServers(this.#context, this.#connector)
     })
   }
@@ -292,6 +294,7 @@ export class Engine {
 
   #setListener(config: ListenerConfig): Problem | undefined {
     const current = this.#listeners.get(config.name)
+    if (this.#draining && current === undefined) return undefined
     const warming = this.#secrets.missing(listenerSecrets(config)).length > 0
     if (current === undefined) this.#listeners.set(config.name, new Listener(config, this.#context))
     this.#byPort.changed()
@@ -300,17 +303,20 @@ export class Engine {
       return undefined
     }
     this.#warmingListeners.delete(config.name)
-    if (current !== undefined && !sameAddress(current.config, config)) {
+    if (current !== undefined && !this.#draining && !sameAddress(current.config, config)) {
       this.#removeListener(config.name)
       this.#listeners.set(config.name, new Listener(config, this.#context))
     }
-    return this.#draining ? undefined : this.#listeners.get(config.name)?.apply(config)
+    // What is still open at an address that it had answers to the new policy.
+    for (const old of this.#retired) if (old.name === config.name) this.#report(old.apply(config))
+    return this.#listeners.get(config.name)?.apply(config)
   }
 
   #removeListener(name: string): void {
     const listener = this.#listeners.get(name)
     if (listener === undefined) return
     listener.close()
+    if (!listener.idle) this.#retired.add(listener)
     this.#listeners.delete(name)
     this.#byPort.changed()
     this.#warmingListeners.delete(name)
@@ -357,8 +363,8 @@ export class Engine {
     this.#crlWatch.update()
     for (const config of [...this.#warmingUpstreams.values()]) this.#setUpstream(config)
     for (const config of [...this.#warmingListeners.values()]) this.#report(this.#setListener(config))
-    if (this.#draining) return
-    for (const listener of this.#listeners.values()) {
+    for (const listener of [...this.#listeners.values(), ...this.#retired]) {
+      if (listener.idle) this.#retired.delete(listener)
       const complete = this.#secrets.missing(listenerSecrets(listener.config)).length === 0
       if (complete) this.#report(listener.refreshSecrets())
     }

@@ -104,7 +104,7 @@ export class Listener {
 
   /**
    * Puts a configuration in force whose secrets are all there, and binds its address. A problem leaves what was in force
-   * before. Open connections stay, judged by the new policy.
+   * before. Open connections stay, judged by the new policy; also those of a listener that is closed, which it stays.
    */
   apply(config: ListenerConfig): Problem | undefined {
     const replaced = this.#chains.replace(config.chains)
@@ -124,6 +124,11 @@ export class Listener {
   /** Takes over secrets that changed. */
   refreshSecrets(): Problem | undefined {
     return this.#config.chains.some(({ tls }) => tls !== undefined) ? this.apply(this.#config) : undefined
+  }
+
+  /** Whether it has no connection. */
+  get idle(): boolean {
+    return this.#connections.size === 0
   }
 
   /** Resolves when it listens or has failed to. */
