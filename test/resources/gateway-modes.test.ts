@@ -1,5 +1,6 @@
 // How a gateway serves each service: terminated, over mutual TLS to mesh workloads, or passed through; and what each side is told.
 import t from 'tap'
+import { explainServing } from '../../src/model/explain.ts'
 import { acceptEndpoints } from '../../src/resources/accept-endpoints.ts'
 import { acceptListener } from '../../src/resources/accept-listener.ts'
 import { acceptUpstream } from '../../src/resources/accept-upstream.ts'
@@ -86,6 +87,7 @@ function build(yaml: string, issuers = true) {
   }
   return {
     exposure: model.exposures.get(HOST),
+    explained: explainServing(model, 'cluster-2', HOST, 9080)[0]?.detail,
     entry: exportEntries([...model.exposures.values()], model.gateways, model.self)[0],
     listener: () => accepted(acceptListener(resource(TYPE.listener, 'eastwest'))),
     upstream: (name = NAME) => accepted(acceptUpstream(resource(TYPE.cluster, name))),
@@ -146,6 +148,8 @@ t.test('passthrough: a chain of its own, mesh workloads alone, and their ids for
     reason:
       /^Service\/bookinfo\/reviews metadata.annotations\["isthmus.io\/mode"\]; 1 of 2 ready endpoints are no mesh/,
   })
+  t.match(built.explained, /; passthrough, caller: unverified: Service\/bookinfo\/reviews metadata/)
+  t.notMatch(build(world(reviews(pods))).explained, /unverified/)
   const third = peer('cluster-3', bundles[2]?.pem ?? '')
   t.match(build(world(reviews(pods, { [MODE]: 'passthrough' }), third)).exposure?.mode, {
     mode: 'passthrough',
