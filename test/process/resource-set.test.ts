@@ -50,6 +50,24 @@ t.test('a bad resource is refused alone, and its last good form stays', async (t
   t.equal(set.update('type.googleapis.com/x.Y', [good], []).length, 1)
 })
 
+t.test('what is never good holds up neither the rest nor the snapshot', async (t) => {
+  const set = new ResourceSet({ nameTable: false })
+  set.update(TYPE.cluster, [upstream('a'), upstream('b'), upstream('c')], [])
+  set.update(TYPE.listener, [], [])
+  t.same(set.missing(), ['a', 'b', 'c'])
+  const broken = { ...endpoints('b', []), body: Buffer.from([255]) }
+  set.update(TYPE.endpoints, [endpoints('a', []), broken], ['c'])
+  t.same(set.missing(), [], 'one is refused, one does not exist')
+  const restored = new ResourceSet({ nameTable: false })
+  restored.restore(set.snapshot())
+  t.same(restored.missing(), [], 'nor does it hold up a start without discovery')
+  set.update(TYPE.cluster, [], ['b'])
+  set.update(TYPE.cluster, [upstream('b')], [])
+  t.same(set.missing(), ['b'], 'asked for anew, it is waited for anew')
+  set.update(TYPE.endpoints, [endpoints('b', [])], [])
+  t.same(set.missing(), [])
+})
+
 t.test('a private key is not taken from discovery', async (t) => {
   const ca = await createCa({ trustDomain: 'cluster-1.example' })
   const issued = await ca.issue({ namespace: 'a', serviceAccount: 'b' })

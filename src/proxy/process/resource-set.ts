@@ -20,6 +20,10 @@ export class ResourceSet {
   /** Types of which an answer has come, be it empty. */
   readonly #answered = new Set<string>()
   readonly #wholeTypes: readonly string[]
+  /** By type: names of EDS and SDS that were asked for, and of which the answer was nothing good. Nothing waits for these. */
+  readonly #without: ReadonlyMap<string, Set<string>> = new Map(
+    [TYPE.endpoints, TYPE.secret].map((typeUrl) => [typeUrl, new Set()]),
+  )
   /** What the user's own file holds: it goes before what discovery sends. */
   #fixed: Snapshot = new Map()
 
@@ -46,6 +50,7 @@ export class ResourceSet {
     const held = this.#held(typeUrl)
     for (const name of removed) held.delete(name)
     for (const resource of good) held.set(resource.name, resource)
+    this.#noteAnswers(typeUrl, [...upserted.map(({ name }) => name), ...removed])
     if (good.length + removed.length > 0) this.#copies.delete(typeUrl)
     const { generation } = this.#references
     this.#references.update(typeUrl, good, removed)
@@ -57,7 +62,14 @@ export class ResourceSet {
   /** Takes over what an earlier run left. */
   restore(snapshot: Snapshot): readonly Problem[] {
     const order = [...snapshot.keys()].sort((a, b) => Number(this.#isWhole(b)) - Number(this.#isWhole(a)))
-    return order.flatMap((typeUrl) => this.update(typeUrl, [...(snapshot.get(typeUrl)?.values() ?? [])], []))
+    const problems = order.flatMap((typeUrl) =>
+      this.update(typeUrl, [...(snapshot.get(typeUrl)?.values() ?? [])], []),
+    )
+    // What is not in there was not good then either.
+    const { endpoints, secrets } = this.wanted()
+    this.#noteAnswers(TYPE.endpoints, endpoints)
+    this.#noteAnswers(TYPE.secret, secrets)
+    return problems
   }
 
   /** Replaces what does not come from discovery. It has been checked, and may hold private keys. */
@@ -97,13 +109,14 @@ export class ResourceSet {
 
   /**
    * What is still missing of a configuration that may be given to a worker, in words for the readiness list. A worker that is given
-   * less than it has would take the difference for deletions.
+   * less than it has would take the difference for deletions. One bad resource holds up nothing: neither the others, nor the snapshot,
+   * of which an old one allows what was taken back since.
    */
   missing(): string[] {
     const types = this.#wholeTypes.filter((typeUrl) => !this.#answered.has(typeUrl)).map(shortName)
     const { endpoints, secrets } = this.wanted()
     const without = (typeUrl: string, names: string[]) =>
-      names.filter((name) => !this.#held(typeUrl).has(name))
+      names.filter((name) => !this.#held(typeUrl).has(name) && this.#without.get(typeUrl)?.has(name) !== true)
     const names = [...without(TYPE.endpoints, endpoints), ...without(TYPE.secret, secrets)]
     return [...types, ...names]
   }
@@ -136,8 +149,17 @@ export class ResourceSet {
     return held
   }
 
+  #noteAnswers(typeUrl: string, names: readonly string[]): void {
+    const without = this.#without.get(typeUrl)
+    for (const name of names) {
+      if (this.#held(typeUrl).has(name)) without?.delete(name)
+      else without?.add(name)
+    }
+  }
+
   #dropOrphans(): void {
-    for (const typeUrl of [TYPE.endpoints, TYPE.secret]) {
+    for (const [typeUrl, without] of this.#without) {
+      for (const name of without) if (this.#references.isOrphan(typeUrl, name)) without.delete(name)
       const held = this.#held(typeUrl)
       const orphans = [...held.keys()].filter((name) => this.#references.isOrphan(typeUrl, name))
       for (const name of orphans) held.delete(name)
