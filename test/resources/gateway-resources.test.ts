@@ -1,16 +1,29 @@
 import { fromBinary } from '@bufbuild/protobuf'
 import { anyUnpack } from '@bufbuild/protobuf/wkt'
 import t from 'tap'
+import { exportsFor } from '../../src/model/export-of.ts'
 import { acceptEndpoints } from '../../src/resources/accept-endpoints.ts'
 import { acceptListener } from '../../src/resources/accept-listener.ts'
 import { acceptSecret } from '../../src/resources/accept-secret.ts'
 import { acceptUpstream } from '../../src/resources/accept-upstream.ts'
+import { parseBindRange } from '../../src/resources/bind-address.ts'
 import { gatewayResources } from '../../src/resources/gateway-resources.ts'
+import { sidecarResources } from '../../src/resources/sidecar-resources.ts'
 import type { SnapshotBuilder } from '../../src/resources/snapshot-builder.ts'
 import { ListenerSchema } from '../../src/xds/gen/envoy/config/listener/v3/listener_pb.js'
 import { TcpProxySchema } from '../../src/xds/gen/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js'
 import { TYPE, type XdsResource } from '../../src/xds/types.ts'
-import { bundlesOf, gateway, modelOf, peer, reachability, service, setting, workspace } from './world.ts'
+import {
+  bundlesOf,
+  gateway,
+  modelOf,
+  peer,
+  reachability,
+  service,
+  setting,
+  workspace,
+  yamlOf,
+} from './world.ts'
 
 const NAME = 'outbound_.9080_._.productpage.bookinfo.svc.cluster.local'
 const bundles = await bundlesOf('cluster-1', 'cluster-2', 'cluster-3')
@@ -104,6 +117,70 @@ t.test('the listener terminates mutual TLS and admits only who may reach this ne
     /OrganizationSetting\/acme\/default .*networkReachability\["cluster-2-network"\]/,
   )
 })
+
+t.test(
+  'advertise: who is not told of the services is let in, where his cluster writes the ServiceEntry itself',
+  async (t) => {
+    const advertising = story.replace(
+      '"name":"default"',
+      '"name":"default","annotations":{"isthmus.io/reachability":"advertise"}',
+    )
+    const accepted = acceptListener(resource(build(advertising), TYPE.listener, 'eastwest'))
+    if (!accepted.ok) throw new Error(JSON.stringify(accepted.error))
+    t.strictSame(
+      accepted.value.chains[0]?.rbac[0]?.rules?.policies.map(({ name }) => name.split(':')[0]),
+      ['cluster-1', 'cluster-2', 'cluster-3'],
+    )
+    const model = modelOf(advertising)
+    const told = (cluster: string) =>
+      exportsFor(model, model.clusters.get(cluster) ?? model.self).services.map(
+        ({ service: { name } }) => name,
+      )
+    t.equal(told('cluster-2').length, 2)
+    t.strictSame(told('cluster-3'), [])
+
+    const byHand = yamlOf({
+      apiVersion: 'networking.istio.io/v1',
+      kind: 'ServiceEntry',
+      metadata: { name: 'by-hand', namespace: 'client' },
+      spec: {
+        hosts: ['productpage.bookinfo.svc.cluster.local'],
+        location: 'MESH_INTERNAL',
+        resolution: 'STATIC',
+        ports: [{ name: 'http', number: 9080, protocol: 'HTTP' }],
+        endpoints: [
+          {
+            address: '203.0.113.10',
+            ports: { http: 15443 },
+            labels: { 'security.istio.io/tlsMode': 'istio', 'xcp.tetrate.io/cluster': 'cluster-1' },
+          },
+        ],
+        subjectAltNames: ['spiffe://cluster-1.local/ns/bookinfo/sa/eastwest-gateway'],
+      },
+    })
+    const range = parseBindRange('127.240.0.0/16')
+    if (!range.ok) throw new Error(range.error)
+    const there = modelOf(byHand + reachability(['cluster-1', 'cluster-3'], {}), 'cluster-3')
+    const sidecar = sidecarResources(there, {
+      bind: range.value,
+      bundles,
+      secrets: true,
+      hostNames: true,
+      credentialFile: '',
+    })
+    const name = 'outbound|9080||productpage.bookinfo.svc.cluster.local'
+    t.match(acceptEndpoints(resource(sidecar, TYPE.endpoints, name)), {
+      value: {
+        localities: [
+          { endpoints: [{ address: { host: '203.0.113.10', port: 15443 }, healthStatus: 'HEALTHY' }] },
+        ],
+      },
+    })
+    t.match(acceptUpstream(resource(sidecar, TYPE.cluster, name)), {
+      value: { socketMatches: [{ socket: { kind: 'tls', tls: { sni: NAME } } }, {}] },
+    })
+  },
+)
 
 t.test('an Envoy connects upstream only after the handshake', async (t) => {
   const listener = fromBinary(ListenerSchema, resource(build(story), TYPE.listener, 'eastwest').body)
