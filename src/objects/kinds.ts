@@ -54,10 +54,6 @@ export const KINDS: readonly KindInfo[] = [
 
 const byKind: ReadonlyMap<string, KindInfo> = new Map(KINDS.map((entry) => [entry.kind, entry]))
 
-export function kindInfo(kind: Kind): KindInfo {
-  return byKind.get(kind)!
-}
-
 /** The kind of a document, undefined for one that is not ours: Istio's `Gateway` is not Tetrate's. */
 export function findKind(apiVersion: string, kind: string): KindInfo | undefined {
   const slash = apiVersion.indexOf('/')

@@ -3,8 +3,6 @@
 import type { ProxyProtocolTlv, UpstreamProxyProtocolConfig } from '../resources/upstream-types.ts'
 import { ipBytes, mappedIpv4 } from './ip-bytes.ts'
 
-/** Section 2.2: the first of the types that are free for everybody. We put the verified SPIFFE id of the caller there. */
-export const PP2_TYPE_CALLER = 0xe0
 /** Section 2.2.1: the host name that the client asked for. */
 export const PP2_TYPE_AUTHORITY = 0x02
 

@@ -27,7 +27,6 @@ export const TLV_COMMANDS = [
   'DOWNSTREAM_TLS_VERSION',
   'UPSTREAM_CLUSTER',
 ] as const
-export type TlvCommand = (typeof TLV_COMMANDS)[number]
 
 /** A TLV's length has 16 bits, and so has the whole header's: this leaves room for a few of them. */
 const MAX_VALUE_BYTES = 4_096
