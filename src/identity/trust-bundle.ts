@@ -29,6 +29,8 @@ const MAX_CERTIFICATES = 256
  * fourth power of theirs, and one peer's bundle must not keep the process busy for minutes; a PKI has a handful.
  */
 const MAX_STEPS = 1_024
+/** Signatures that are looked at to find out who signed whom in a bundle: 0.1 ms each. Where names tell CAs apart it is one for each. */
+const MAX_CANDIDATES = 2_048
 
 /** Who vouches for a leaf. */
 export interface Anchor {
@@ -107,6 +109,11 @@ export class TrustBundle {
         ),
       )
     }
+    const candidates = countCandidates(certificates)
+    if (candidates > MAX_CANDIDATES) {
+      const message = `too many of its CAs bear one name: ${candidates} signatures to look at, at most ${MAX_CANDIDATES}`
+      return fail(problem(object, '', message))
+    }
     return ok(new TrustBundle(trustDomain, certificates))
   }
 
@@ -156,11 +163,13 @@ export class TrustBundle {
     const fresh = new Map(others.map((ca) => [ca.fingerprint, ca]))
     const waiting = [...fresh.values()].filter(({ root, fingerprint }) => !root && !known.has(fingerprint))
     const taken = [...this.certificates]
-    // From the root downwards: an intermediate may wait for the one above it.
-    while (taken.length < MAX_CERTIFICATES) {
-      const next = waiting.findIndex((ca) => taken.some((above) => signedBy(ca.certificate, ca.x509, above)))
-      if (next < 0) break
-      taken.push(...waiting.splice(next, 1))
+    // From the root downwards: an intermediate may wait for the one above it, which this loop comes to as well. No pair twice.
+    for (const above of taken) {
+      for (let i = 0; i < waiting.length && taken.length < MAX_CERTIFICATES; ) {
+        const ca = waiting[i]
+        if (ca !== undefined && signedBy(ca.certificate, ca.x509, above)) taken.push(...waiting.splice(i, 1))
+        else i += 1
+      }
     }
     return taken.length === this.certificates.length
       ? this
@@ -229,6 +238,19 @@ export class TrustBundle {
       if (leads && !path.includes(parent)) yield* this.#paths([...path, parent], budget)
     }
   }
+}
+
+/** Pairs of CAs of which one may have signed the other, by their names. A root is looked at once. */
+function countCandidates(certificates: readonly CaCertificate[]): number {
+  const named = new Map<string, number>()
+  const key = (der: Uint8Array): string => Buffer.from(der).toString('latin1')
+  for (const { certificate } of certificates) {
+    const subject = key(certificate.subject)
+    named.set(subject, (named.get(subject) ?? 0) + 1)
+  }
+  return certificates
+    .filter(({ root }) => !root)
+    .reduce((sum, { certificate }) => sum + (named.get(key(certificate.issuer)) ?? 0), 0)
 }
 
 /** By breadth, from the roots downwards. */

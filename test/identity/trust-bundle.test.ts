@@ -11,6 +11,7 @@ import { TrustBundle, TrustBundles } from '../../src/identity/trust-bundle.ts'
 import { SvidVerifier, verifySvid } from '../../src/identity/verify-svid.ts'
 import * as m from './mint.ts'
 
+const OTHER = m.ecKeys()
 const OURS = 'ours.example'
 const THEIRS = 'theirs.example'
 const OUR_ID = `spiffe://${OURS}/ns/bookinfo/sa/productpage`
@@ -221,3 +222,37 @@ t.test('CAs that sign each other cost little, however many ways there are', asyn
     )
   }
 })
+
+t.test('a bundle whose CAs nobody can tell apart by name is refused before it costs anything', async (t) => {
+  const root = m.mintRoot('root')
+  const keys = m.ecKeys()
+  const first = m.mint({ subject: 'A', keys, issuer: root, extensions: m.caExtensions() })
+  const pem = (count: number) => {
+    const same = { subject: 'A', keys, issuer: first, issuerDer: m.name('A'), extensions: m.caExtensions() }
+    // With keys of their own none is its own root.
+    const other = Array.from({ length: count }, () => m.mint({ ...same, keys: OTHER }))
+    return [root, first, ...other].map((one) => one.pem).join('')
+  }
+  const few = TrustBundle.parse('x.local', pem(40), 'ca.crt')
+  t.ok(few.ok)
+  const many = TrustBundle.parse('x.local', pem(60), 'ca.crt')
+  t.match(many, { ok: false, error: { object: 'ca.crt', message: /too many of its CAs bear one name/ } })
+})
+
+t.test(
+  'intermediates of a second bundle are found in any order, and what leads nowhere is left',
+  async (t) => {
+    const root = m.mintRoot('root')
+    const ca = (subject: string, issuer: m.Minted) =>
+      m.mint({ subject, keys: m.ecKeys(), issuer, extensions: m.caExtensions() })
+    const one = ca('one', root)
+    const two = ca('two', one)
+    const three = ca('three', two)
+    const stranger = ca('two', m.mintRoot('one'))
+    const ours = bundle(OURS, root.pem)
+    const second = bundle(OURS, [root, three, stranger, two, one].map(({ pem }) => pem).join(''))
+    const merged = ours.withIntermediates(second.certificates)
+    t.equal(merged.certificates.length, 4)
+    t.notOk(merged.pem.includes(stranger.pem.trim()))
+  },
+)
