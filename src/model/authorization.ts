@@ -20,9 +20,16 @@ export function collectAuthorization(
   conditions: Conditions,
 ): ReadonlyMap<string, readonly GatewayPolicy[]> {
   const ordered = policies.toSorted((a, b) => byText(nameOf(a), nameOf(b)))
+  const allowed = gateways.filter((gateway) =>
+    ordered.some((policy) => policy.spec.action === 'ALLOW' && selects(policy, gateway, 'every')),
+  )
   const byGateway = new Map<string, GatewayPolicy[]>()
   for (const policy of ordered) {
-    const selected = gateways.filter((gateway) => selects(policy, gateway))
+    // What is meant for some of the pods counts at all of them; but for an ALLOW where another one says who may call any.
+    const selected = gateways.filter((gateway) => {
+      const added = policy.spec.action === 'ALLOW' && allowed.includes(gateway)
+      return selects(policy, gateway, added ? 'every' : 'some')
+    })
     if (selected.length === 0) continue
     const compiled = compile(policy, trustDomain, conditions)
     if (compiled === undefined) continue
@@ -36,10 +43,14 @@ export function collectAuthorization(
   return byGateway
 }
 
-function selects({ metadata, spec }: Policy, gateway: ModelGateway): boolean {
+/** Whether it is for the pods of a gateway: an empty selector, as in Istio, for whatever is in the namespace. */
+function selects({ metadata, spec }: Policy, gateway: ModelGateway, pods: 'some' | 'every'): boolean {
+  const { selector = {} } = spec
   if (spec.targeted) return false
   if (metadata.namespace !== gateway.namespace && metadata.namespace !== ROOT_NAMESPACE) return false
-  return spec.selector === undefined || matchesLabels(spec.selector, gateway.labels)
+  return (
+    Object.keys(selector).length === 0 || gateway.labelSets[pods]((labels) => matchesLabels(selector, labels))
+  )
 }
 
 function compile(policy: Policy, trustDomain: string, conditions: Conditions): GatewayPolicy | undefined {

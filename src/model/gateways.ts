@@ -63,7 +63,7 @@ export function collectGateways(inputs: GatewayInputs, conditions: Conditions): 
     const gateway: ModelGateway = {
       name: owner.name,
       namespace: owner.namespace,
-      labels: commonLabels(owner.labelSets),
+      labelSets: owner.pods.length > 0 ? owner.pods.map((pod) => pod.metadata.labels) : owner.labelSets,
       spiffeIds: owner.serviceAccounts.map((account) => workloadId(trustDomain, owner.namespace, account)),
       addresses: outcome.addresses,
       addressReason: outcome.reason,
@@ -158,13 +158,6 @@ const isSelected = (owner: Owner, { namespace, labels }: WorkloadSelector): bool
 function isServiceOf(owner: Owner, service: Service): boolean {
   const { selector } = service.spec
   return eastWestPort(service) !== undefined && owner.labelSets.some((set) => matchesLabels(selector, set))
-}
-
-function commonLabels(sets: readonly Labels[]): Labels {
-  const [first = {}, ...others] = sets
-  return Object.fromEntries(
-    Object.entries(first).filter(([key, value]) => others.every((set) => set[key] === value)),
-  )
 }
 
 function reportGateway(owner: Owner, outcome: AddressOutcome, conditions: Conditions): void {

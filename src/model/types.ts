@@ -82,7 +82,8 @@ export interface GatewayAddress {
 export interface ModelGateway {
   readonly name: string
   readonly namespace: string
-  readonly labels: Readonly<Record<string, string>>
+  /** Of each of its pods; where there is none, those that they will have. */
+  readonly labelSets: readonly Readonly<Record<string, string>>[]
   /** SPIFFE ids its pods answer with; usually one. */
   readonly spiffeIds: readonly string[]
   /** Where other networks reach it; empty while the load balancer has given none (`AwaitingAddress`). */

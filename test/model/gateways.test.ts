@@ -162,7 +162,7 @@ t.test('pods that a selector finds are a gateway although no object describes th
     {
       name: 'istio-eastwestgateway',
       namespace: 'istio-system',
-      labels,
+      labelSets: [labels],
       spiffeIds: ['spiffe://c1.local/ns/istio-system/sa/ew-sa'],
       addresses: [{ address: '192.0.2.1', port: 15443 }],
     },

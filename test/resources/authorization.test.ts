@@ -202,6 +202,8 @@ t.test(
     t.ok(hits({}))
     t.ok(hits({ selector: { matchLabels: { app: 'eastwest-gateway' } } }))
     t.notOk(hits({ selector: { matchLabels: { app: 'productpage' } } }))
+    t.ok(hits({ selector: {} }), 'an empty selector is for all')
+    t.ok(hits({ selector: { matchLabels: {} } }))
     t.notOk(hits({}, 'elsewhere'))
     t.ok(hits({}, 'istio-system'))
     t.notOk(hits({ targetRefs: [{ kind: 'Gateway', name: 'x' }] }))
@@ -212,6 +214,37 @@ t.test(
     )
     t.notOk(allowed(custom), 'nobody can be asked')
     t.ok(allowed(custom, { id: 'spiffe://cluster-2.local/ns/x/sa/sleep' }))
+  },
+)
+
+t.test(
+  'pods with different labels: what keeps out of one keeps out of all, what lets in has to be for all',
+  async (t) => {
+    const pod = (name: string, labels: object) =>
+      yamlOf({
+        apiVersion: 'v1',
+        kind: 'Pod',
+        metadata: { name, namespace: 'bookinfo', labels: { app: 'eastwest-gateway', ...labels } },
+        spec: { containers: [{ name: 'c' }] },
+      })
+    const pods =
+      pod('a', { istio: 'eastwest', track: 'stable' }) + pod('b', { istio: 'eastwest', track: 'canary' })
+    const by = (label: object, spec: object, name?: string) =>
+      policy({ selector: { matchLabels: label }, rules: [{}], ...spec }, name)
+    const denied = (label: object) => !allowed(gatewayWith(pods, by(label, { action: 'DENY' })))
+    t.ok(denied({ istio: 'eastwest' }), 'a label that no template is known to have')
+    t.ok(denied({ track: 'canary' }))
+    t.notOk(denied({ track: 'other' }))
+    const sleep = { rules: [{ from: [{ source: { principals: ['cluster-2.local/ns/client/sa/sleep'] } }] }] }
+    const canary = by({ track: 'canary' }, {}, 'canary')
+    t.notOk(
+      allowed(gatewayWith(pods, by({ track: 'canary' }, sleep)), other),
+      'an ALLOW alone lets nobody else in',
+    )
+    t.notOk(
+      allowed(gatewayWith(pods, by({ istio: 'eastwest' }, sleep), canary), other),
+      'and none adds to another',
+    )
   },
 )
 
