@@ -34,7 +34,7 @@ const LIMITS = {
  * The operator's HTTP server: admin, health and metrics are each one of these with its own routes.
  *
  * It has no authentication: what keeps it safe is the address it listens on. Two things that reach loopback all the same are
- * refused: a web page of another origin (`Origin`, and `Host` after DNS rebinding).
+ * refused: a web page of another origin (`Origin`, `Sec-Fetch-Site`, and `Host` after DNS rebinding).
  */
 export class AdminServer {
   readonly #routes: Readonly<Record<string, AdminRoute>>
@@ -107,7 +107,10 @@ export class AdminServer {
   }
 
   #refusal(request: IncomingMessage): string | undefined {
-    if (request.headers.origin !== undefined) return 'requests of web pages are refused here'
+    // A page's <img> is a GET without an Origin. `none` is what a person typed; curl and scrapers say nothing.
+    const { origin, 'sec-fetch-site': site = 'none' } = request.headers
+    if (origin !== undefined || (site !== 'none' && site !== 'same-origin'))
+      return 'requests of web pages are refused here'
     if (!this.#loopback) return undefined
     const host = (request.headers.host ?? '').replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1')
     if (host === '' || host === 'localhost' || isIP(host) !== 0) return undefined

@@ -65,10 +65,12 @@ t.test('a web page reaches nothing on loopback', async (t) => {
     })
   t.equal(await ask({ origin: 'https://evil.example' }), 403)
   t.equal(await ask({ host: 'rebound.evil.example:15000' }), 403)
+  for (const site of ['cross-site', 'same-site']) t.equal(await ask({ 'sec-fetch-site': site }), 403)
   t.equal(calls, 0)
   t.equal(await ask({ host: '127.0.0.1:15000' }), 200)
   t.equal(await ask({ host: '[::1]:15000' }), 200)
-  t.equal(calls, 2)
+  for (const site of ['none', 'same-origin']) t.equal(await ask({ 'sec-fetch-site': site }), 200)
+  t.equal(calls, 4)
 })
 
 t.test('health: 503 with the list of what is pending, then 200 with an empty one', async (t) => {
