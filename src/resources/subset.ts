@@ -156,7 +156,14 @@ export const SUBSET: readonly SubsetMessage[] = [
       track_cluster_stats: 'taken and not used',
       typed_extension_protocol_options: 'taken and not used: they are of HTTP',
       alt_stat_name: 'taken and not used',
-      metadata: 'taken and not used',
+      metadata: '`isthmus` names aliases, further server names that lead here; the rest is not read',
+      'circuit_breakers.thresholds.max_connections':
+        'counted by each worker for itself; the workers of an Envoy count together',
+      'circuit_breakers.thresholds.max_pending_requests': 'likewise; what is being connected',
+      'circuit_breakers.thresholds.max_retries':
+        'likewise; no limit where it is unset; an Envoy’s `tcp_proxy` does not look at it',
+      'circuit_breakers.per_host_thresholds.max_connections':
+        'likewise; another endpoint is taken; in an Envoy the connection waits',
       'circuit_breakers.thresholds.max_requests': 'taken and not used: requests are of HTTP',
     },
   },
@@ -177,7 +184,9 @@ export const SUBSET: readonly SubsetMessage[] = [
     notes: {
       'endpoints.lb_endpoints.endpoint.address.socket_address.address':
         'a host name too, which the engine resolves; Envoy wants an IP address',
-      'endpoints.lb_endpoints.metadata.filter_metadata': '`envoy.transport_socket_match`',
+      'endpoints.lb_endpoints.metadata.filter_metadata':
+        '`envoy.transport_socket_match`, and `hash_key` of `envoy.lb`',
+      'policy.drop_overloads.drop_percentage': 'obeyed; an Envoy’s `tcp_proxy` does not look at it',
     },
   },
   {
