@@ -1,7 +1,7 @@
 import type { Clock } from '../lib/clock.ts'
 import type { Logger } from '../lib/log.ts'
 import type { AccessLogEntry, Ending, ResponseFlag } from './access-log.ts'
-import { Connection, type ConnectionInit, type ConnectionState } from './connection.ts'
+import { Connection, type ConnectionInit, type ConnectionOwner, type ConnectionState } from './connection.ts'
 import { OverheadGuard } from './overhead-guard.ts'
 import type { ShadowVerdict } from './rbac.ts'
 import { TrafficRecorder, type TrafficStats } from './traffic-stats.ts'
@@ -36,6 +36,7 @@ export class ConnectionTable {
   readonly #whenEmpty = new Set<() => void>()
   readonly #byFlag: Partial<Record<ResponseFlag, number>> = {}
   readonly #traffic = new TrafficRecorder()
+  readonly #owner: ConnectionOwner
   #accepted = 0
   #ended = 0
   #shadowAllowed = 0
@@ -45,6 +46,7 @@ export class ConnectionTable {
 
   constructor(options: ConnectionTableOptions) {
     this.#options = options
+    this.#owner = { clock: options.clock, onEnd: (ended, entry) => this.#onEnd(ended, entry) }
     this.#overhead = new OverheadGuard(options.clock, this.#connections)
   }
 
@@ -82,12 +84,9 @@ export class ConnectionTable {
   }
 
   /** A new connection. Over the capacity there is none, but a line in the log all the same. */
-  admit(init: Omit<ConnectionInit, 'clock' | 'onEnd'>, state: ConnectionState): Connection | undefined {
-    const { clock, capacity } = this.#options
-    const connection = new Connection(
-      { ...init, clock, onEnd: (ended, entry) => this.#onEnd(ended, entry) },
-      state,
-    )
+  admit(init: ConnectionInit, state: ConnectionState): Connection | undefined {
+    const { capacity } = this.#options
+    const connection = new Connection(init, this.#owner, state)
     this.#accepted += 1
     this.#connections.add(connection)
     this.#overhead.wake()

@@ -44,6 +44,10 @@ export interface ConnectionInit {
   readonly listener: string
   readonly service: ListenerConfig['service']
   readonly remoteAddress: string
+}
+
+/** What all connections of an engine share. */
+export interface ConnectionOwner {
   readonly clock: Clock
   readonly onEnd: (connection: Connection, entry: AccessLogEntry) => void
 }
@@ -84,9 +88,8 @@ export class Connection {
   headBytes = 0
   /** For `OverheadGuard`: what it found when it last looked. */
   overheadSeen = 0
-  readonly #init: ConnectionInit
-  readonly #cleanups: (() => void)[] = []
-  readonly #facts: { -readonly [K in keyof Facts]: Facts[K] } = {
+  /** Whoever finds something out writes it down here. */
+  readonly facts: { -readonly [K in keyof Facts]: Facts[K] } = {
     upstream: '',
     sni: '',
     alpn: '',
@@ -97,14 +100,18 @@ export class Connection {
     connectMs: -1,
     handshakeMs: -1,
   }
+  readonly #init: ConnectionInit
+  readonly #owner: ConnectionOwner
+  readonly #cleanups: (() => void)[] = []
   #state: ConnectionState
   readonly #begunMs = performance.now()
   #cancelDeadline: (() => void) | undefined
 
-  constructor(init: ConnectionInit, state: ConnectionState) {
+  constructor(init: ConnectionInit, owner: ConnectionOwner, state: ConnectionState) {
     this.#init = init
+    this.#owner = owner
     this.listener = init.listener
-    this.startedMs = init.clock.now()
+    this.startedMs = owner.clock.now()
     this.remoteAddress = init.remoteAddress
     this.#state = state
   }
@@ -117,17 +124,9 @@ export class Connection {
     return this.#state.phase === 'ended'
   }
 
-  get facts(): Readonly<Facts> {
-    return this.#facts
-  }
-
   /** Whole milliseconds since the accept, by a clock that nobody can set: deadlines are reckoned with it. */
   get elapsedMs(): number {
     return Math.round(performance.now() - this.#begunMs)
-  }
-
-  note(facts: Partial<Facts>): void {
-    Object.assign(this.#facts, facts)
   }
 
   /** The next phase. The deadline of the last one no longer counts. */
@@ -141,12 +140,12 @@ export class Connection {
   /** Ends the connection with `ending` unless the next phase comes first. */
   deadline(ms: number, ending: Ending, parting: Parting = 'close'): void {
     this.#cancelDeadline?.()
-    this.#cancelDeadline = this.#init.clock.after(ms, () => this.end(ending, parting))
+    this.#cancelDeadline = this.#owner.clock.after(ms, () => this.end(ending, parting))
   }
 
   /** Ends the connection with `ending` at some time, whatever the phase. */
   limit(ms: number, ending: Ending): void {
-    this.onEnd(this.#init.clock.after(ms, () => this.end(ending, 'reset')))
+    this.onEnd(this.#owner.clock.after(ms, () => this.end(ending, 'reset')))
   }
 
   /** Runs when the connection ends; at once where it has. */
@@ -191,11 +190,11 @@ export class Connection {
     if (before.phase === 'open') {
       if (parting !== 'leave') before.pump.abort()
     } else if (this.downstream !== undefined) {
-      if (parting === 'close') lingeringClose(this.downstream, this.#init.clock, lastWords)
+      if (parting === 'close') lingeringClose(this.downstream, this.#owner.clock, lastWords)
       if (parting === 'reset') reset(this.downstream)
     }
     for (const cleanup of this.#cleanups) cleanup()
-    this.#init.onEnd(this, this.#entry(ending, before))
+    this.#owner.onEnd(this, this.#entry(ending, before))
   }
 
   /** Whether its listener is the front door of one service, whatever a client asks for. */
@@ -206,7 +205,7 @@ export class Connection {
   /** Its service, as far as the listener or the server name tells. */
   service(): NamedService {
     const { service } = this.#init
-    const named = parseUpstreamName(this.#facts.upstream || this.#facts.sni)
+    const named = parseUpstreamName(this.facts.upstream || this.facts.sni)
     return { host: service.host || named.host, port: service.port || named.port, subset: named.subset }
   }
 
@@ -216,24 +215,24 @@ export class Connection {
     return {
       time: new Date(this.startedMs).toISOString(),
       listener,
-      upstream: this.#facts.upstream,
+      upstream: this.facts.upstream,
       ...this.service(),
-      sni: this.#facts.sni,
+      sni: this.facts.sni,
       remoteAddress: this.remoteAddress,
       directRemoteAddress: this.directRemoteAddress,
       peerId: this.peer?.proof?.svid.id.uri ?? '',
       peerTrustDomain: this.peer?.proof?.svid.id.trustDomain ?? '',
       caller: this.peer === undefined ? '' : this.peer.proof === undefined ? 'unverified' : 'verified',
-      alpn: this.#facts.alpn,
-      tlsVersion: this.#facts.tlsVersion,
-      rule: this.#facts.rule,
-      shadowRule: this.#facts.shadowRule,
-      endpoint: this.#facts.endpoint,
+      alpn: this.facts.alpn,
+      tlsVersion: this.facts.tlsVersion,
+      rule: this.facts.rule,
+      shadowRule: this.facts.shadowRule,
+      endpoint: this.facts.endpoint,
       bytesIn: this.headBytes + (pump?.bytesIn ?? 0),
       bytesOut: pump?.bytesOut ?? 0,
       durationMs: this.elapsedMs,
-      connectMs: this.#facts.connectMs,
-      handshakeMs: this.#facts.handshakeMs,
+      connectMs: this.facts.connectMs,
+      handshakeMs: this.facts.handshakeMs,
       flag,
       reason,
     }

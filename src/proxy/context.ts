@@ -62,7 +62,7 @@ export interface ProxyContext {
   readonly names: Pick<UpstreamNames, 'find' | 'namesOf'>
   readonly connections: ReadonlySet<Connection>
   /** Registers a connection; undefined when there are too many. */
-  admit(init: Omit<ConnectionInit, 'clock' | 'onEnd'>, state: ConnectionState): Connection | undefined
+  admit(init: ConnectionInit, state: ConnectionState): Connection | undefined
   /** Counts what shadow rules would have done. */
   shadow(verdict: ShadowVerdict): void
   /** Cuts the connections that match and are still there when the time for draining is over. */

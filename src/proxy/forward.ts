@@ -19,7 +19,7 @@ export async function connectUpstream(
   chain: FilterChainConfig,
   name: string,
 ): Promise<Result<Dialled, Ending>> {
-  connection.note({ upstream: name })
+  connection.facts.upstream = name
   connection.advance({ phase: 'connecting' })
   const upstream = context.upstreams.get(name)
   if (upstream === undefined) return fail({ flag: 'NR', reason: `no upstream is called ${name}` })
@@ -32,7 +32,8 @@ export async function connectUpstream(
     result.value.raw.destroy()
     return fail({ flag: 'DC', reason: 'the connection has ended' })
   }
-  connection.note({ endpoint: result.value.endpoint.name, connectMs: connection.elapsedMs - beganMs })
+  connection.facts.endpoint = result.value.endpoint.name
+  connection.facts.connectMs = connection.elapsedMs - beganMs
   bindToServer(context, connection, result.value.server)
   return ok(result.value)
 }

@@ -21,7 +21,7 @@ export class Judge {
   admit(connection: Connection, policy: Policy, caller: Caller): Result<void, Ending> {
     this.#watch(connection, policy, caller)
     const verdict = policy.judge(caller)
-    connection.note({ rule: verdict.policy })
+    connection.facts.rule = verdict.policy
     return verdict.allowed ? ok(undefined) : fail({ flag: 'RBAC_DENIED', reason: verdict.reason })
   }
 
@@ -29,7 +29,7 @@ export class Judge {
   again(connection: Connection, policy: Policy, caller: Caller): void {
     const verdict = policy.judge(caller)
     if (verdict.allowed) {
-      connection.note({ rule: verdict.policy })
+      connection.facts.rule = verdict.policy
       this.#leaving.get(connection)?.()
     } else if (verdict.drains && connection.state.phase === 'open') {
       this.#drain(connection, verdict.reason)
@@ -60,7 +60,7 @@ export class Judge {
     const shadow = policy.shadow?.(caller)
     if (shadow === undefined) return
     const said = shadow.allowed ? 'allowed' : 'denied'
-    connection.note({ shadowRule: shadow.policy === '' ? said : `${said}: ${shadow.policy}` })
+    connection.facts.shadowRule = shadow.policy === '' ? said : `${said}: ${shadow.policy}`
     this.#context.shadow(shadow)
   }
 }

@@ -253,9 +253,7 @@ export class Listener {
       return
     }
     this.#inherited = inherited
-    const server = createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: true }, (raw) =>
-      this.#accept(raw),
-    )
+    const server = createServer({ allowHalfOpen: true, noDelay: true }, (raw) => this.#accept(raw))
     this.#server = server
     server.on('error', (error: NodeJS.ErrnoException) => {
       if (this.#server !== server || this.#state.phase !== 'binding') {
@@ -296,11 +294,13 @@ export class Listener {
   }
 
   #accept(raw: Socket): void {
-    const remoteAddress = formatAddress(raw.remoteAddress ?? '', raw.remotePort ?? 0)
     // Either every chain is of plain TCP or none is.
     const tls = this.#config.chains[0]?.mode !== 'plain'
     const addresses = this.#addresses(raw)
+    const remoteAddress = formatAddress(addresses.directRemoteIp, raw.remotePort ?? 0)
     const spokenFor = this.#speaksForOthers(addresses.directRemoteIp)
+    // Whoever reads a ClientHello or a header listens at once; here nobody reads before the upstream is there.
+    if (!tls && !spokenFor) raw.pause()
     const connection = this.#admit(remoteAddress, { phase: tls || spokenFor ? 'hello' : 'connecting' })
     if (connection === undefined) {
       raw.on('error', () => {})

@@ -47,9 +47,8 @@ export function acceptProxyHeader(
       }
     })
   const ended = () => refuse('it ended before its PROXY header was whole')
-  raw.on('data', read)
   raw.on('end', ended)
-  raw.resume()
+  raw.on('data', read)
 }
 
 /** What is not said of the client stays as the connection has it. */

@@ -68,14 +68,15 @@ export class TlsAcceptor {
         refuseHello(connection, result.alert, result.reason)
       }
     }
-    raw.on('data', read)
     raw.on('end', ended)
-    raw.resume()
+    // Starts reading too, except where a PROXY header came first.
+    raw.on('data', read)
+    if (raw.isPaused()) raw.resume()
   }
 
   #route(connection: Connection, raw: Socket, hello: ClientHello, received: Buffer): void {
     const { sni = '' } = hello
-    connection.note({ sni })
+    connection.facts.sni = sni
     const chain = this.#chains.find(hello)
     const upstream = chain === undefined ? undefined : this.#upstreamOf(chain, sni)
     if (chain === undefined || upstream === undefined) {
@@ -151,11 +152,9 @@ export class TlsAcceptor {
       leave()
       connection.downstream = { stream, raw }
       connection.watch(stream)
-      connection.note({
-        handshakeMs: connection.elapsedMs,
-        alpn: stream.alpnProtocol || '',
-        tlsVersion: stream.getProtocol() ?? '',
-      })
+      connection.facts.handshakeMs = connection.elapsedMs
+      connection.facts.alpn = stream.alpnProtocol || ''
+      connection.facts.tlsVersion = stream.getProtocol() ?? ''
       const admitted = this.#admit(connection, stream)
       if (admitted.ok) this.#forward(connection, admitted.value, { raw, stream })
       else connection.end(admitted.error, 'close')
