@@ -211,6 +211,7 @@ export class Discovery {
       cluster,
       trustDomain,
       list: (kind) => store.list(kind),
+      refused: (kind) => store.refused(kind),
       transition: { previous: this.#state?.model.transition, nowMs: this.#clock.now() },
       bundleOf: (peer) => (peer === undefined ? identity.bundle : this.#trust.bundleOf(peer)),
     })

@@ -1,4 +1,7 @@
 // Istio's AuthorizationPolicy for gateways: which ones apply to a gateway, and what of them a gateway of TCP can ask.
+
+import { scopeOfRefused } from '../objects/istio-security.ts'
+import type { RefusedObject } from '../objects/store.ts'
 import type { AuthorizationClause, AuthorizationPolicy, AuthorizationRule } from '../objects/types.ts'
 import { type Conditions, nameOf } from './conditions.ts'
 import { byText, matchesLabels } from './labels.ts'
@@ -12,9 +15,13 @@ type Policy = AuthorizationPolicy
 /** In a principal it is Istio's word for the cluster's own trust domain, whatever that is called. */
 const OWN_TRUST_DOMAIN = 'cluster.local/'
 
-/** By gateway (`namespace/name`): the policies in force there, by name. Says of each policy what became of it. */
+/**
+ * By gateway (`namespace/name`): the policies in force there, by name; those that are refused and were never good come first. Says of
+ * each policy what became of it.
+ */
 export function collectAuthorization(
   policies: readonly Policy[],
+  refused: readonly RefusedObject[],
   gateways: readonly ModelGateway[],
   trustDomain: string,
   conditions: Conditions,
@@ -24,6 +31,8 @@ export function collectAuthorization(
     ordered.some((policy) => policy.spec.action === 'ALLOW' && selects(policy, gateway, 'every')),
   )
   const byGateway = new Map<string, GatewayPolicy[]>()
+  for (const each of refused) closeFor(each, gateways, byGateway, conditions)
+  reportTargeted(ordered, gateways, conditions)
   for (const policy of ordered) {
     // What is meant for some of the pods counts at all of them; but for an ALLOW where another one says who may call any.
     const selected = gateways.filter((gateway) => {
@@ -43,11 +52,67 @@ export function collectAuthorization(
   return byGateway
 }
 
+/** Nobody knows whom it was to keep out: so nobody gets in where it may have been in force. */
+function closeFor(
+  refused: RefusedObject,
+  gateways: readonly ModelGateway[],
+  byGateway: Map<string, GatewayPolicy[]>,
+  conditions: Conditions,
+): void {
+  const { namespace, name } = refused.ref
+  const spec = scopeOfRefused(refused)
+  const closed = gateways.filter((gateway) => selects({ metadata: { namespace }, spec }, gateway, 'some'))
+  const rule = `AuthorizationPolicy ${namespace}/${name} cannot be read`
+  const policy: GatewayPolicy = {
+    name: `${namespace}/${name}`,
+    action: 'DENY',
+    rules: [{ from: [], to: [], when: [], name: rule, namespace }],
+  }
+  for (const gateway of closed) {
+    const key = `${gateway.namespace}/${gateway.name}`
+    byGateway.set(key, [...(byGateway.get(key) ?? []), policy])
+  }
+  const effect =
+    closed.length === 0
+      ? ''
+      : `; until it is mended nobody may call through gateway ${closed.map((each) => `${each.namespace}/${each.name}`).join(', ')}`
+  const why = refused.problems
+    .map(({ field, message }) => (field === '' ? message : `${field}: ${message}`))
+    .join(', ')
+  conditions.fails(refused.ref, 'Accepted', 'Invalid', `cannot be read (${why})${effect}`)
+}
+
+/** What is attached to one object is not for pods, and so not for ours; who wrote it where a gateway is may have thought so. */
+function reportTargeted(
+  policies: readonly Policy[],
+  gateways: readonly ModelGateway[],
+  conditions: Conditions,
+): void {
+  for (const policy of policies) {
+    const { metadata, spec } = policy
+    const concerned = gateways.filter((gateway) => isInReach(metadata, gateway))
+    if (!spec.targeted || concerned.length === 0) continue
+    const names = concerned.map(({ namespace, name }) => `${namespace}/${name}`).join(', ')
+    const message = `spec.targetRefs: has no effect at gateway ${names}, which only a selector, or none, can mean`
+    conditions.fails(policy, 'Accepted', 'UnsupportedField', message)
+  }
+}
+
+/** Policies are for their namespace, those of the root namespace for all. */
+const isInReach = ({ namespace }: { readonly namespace: string }, gateway: ModelGateway): boolean =>
+  namespace === gateway.namespace || namespace === ROOT_NAMESPACE
+
+/** What decides whom a policy is for. */
+interface Scoped {
+  readonly metadata: { readonly namespace: string }
+  readonly spec: Pick<Policy['spec'], 'selector' | 'targeted'>
+}
+
 /** Whether it is for the pods of a gateway: an empty selector, as in Istio, for whatever is in the namespace. */
-function selects({ metadata, spec }: Policy, gateway: ModelGateway, pods: 'some' | 'every'): boolean {
+function selects({ metadata, spec }: Scoped, gateway: ModelGateway, pods: 'some' | 'every'): boolean {
   const { selector = {} } = spec
   if (spec.targeted) return false
-  if (metadata.namespace !== gateway.namespace && metadata.namespace !== ROOT_NAMESPACE) return false
+  if (!isInReach(metadata, gateway)) return false
   return (
     Object.keys(selector).length === 0 || gateway.labelSets[pods]((labels) => matchesLabels(selector, labels))
   )

@@ -22,6 +22,8 @@ export interface ModelInput {
   readonly trustDomain: string
   /** Every object in force now. */
   readonly list: ObjectStore['list']
+  /** What should be in force and cannot be read; without it nothing is refused. */
+  readonly refused?: ObjectStore['refused']
   /** What the last model remembered of networks that were being named, and the time now in milliseconds. */
   readonly transition?: { readonly previous: NetworkTransition | undefined; readonly nowMs: number }
   /** The bundle of this cluster (undefined) or of a peer, as it is in force; without them clusters that share a trust domain are nobody. */
@@ -29,7 +31,14 @@ export interface ModelInput {
 }
 
 /** Derives the model of one cluster from its objects: pure, so equal objects give an equal model, in any order of listing. */
-export function computeModel({ cluster, trustDomain, list, bundleOf, transition }: ModelInput): Model {
+export function computeModel({
+  cluster,
+  trustDomain,
+  list,
+  refused,
+  bundleOf,
+  transition,
+}: ModelInput): Model {
   const conditions = new Conditions()
   const peers = readPeers(list('Secret'), cluster, conditions)
   const { self, clusters, clusterByTrustDomain, objects } = collectClusters(
@@ -93,6 +102,7 @@ export function computeModel({ cluster, trustDomain, list, bundleOf, transition 
     exposures,
     authorization: collectAuthorization(
       list('AuthorizationPolicy'),
+      refused?.('AuthorizationPolicy') ?? [],
       gateways.gateways,
       trustDomain,
       conditions,

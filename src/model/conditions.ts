@@ -1,9 +1,10 @@
-import { type KubeObject, refKey, refOf } from '../objects/types.ts'
+import { type KubeObject, type ObjectRef, refKey, refOf } from '../objects/types.ts'
 import { byText } from './labels.ts'
 import type { ConditionType, ModelCondition } from './types.ts'
 
 /** `WorkspaceSetting/acme/eng/bookinfo-ws/bookinfo-ws-setting`, the object's name in every message. */
-export const nameOf = (object: KubeObject): string => refKey(refOf(object))
+export const nameOf = (object: KubeObject | ObjectRef): string =>
+  refKey('metadata' in object ? refOf(object) : object)
 
 /** Collects what the model made of each object. A condition that is false outweighs a true one of the same type. */
 export class Conditions {
@@ -13,7 +14,8 @@ export class Conditions {
     this.#add({ object: nameOf(object), type, status: true, reason, message })
   }
 
-  fails(object: KubeObject, type: ConditionType, reason: string, message: string): void {
+  /** Of an object, or of one that cannot be read but for its name. */
+  fails(object: KubeObject | ObjectRef, type: ConditionType, reason: string, message: string): void {
     this.#add({ object: nameOf(object), type, status: false, reason, message })
   }
 

@@ -11,7 +11,7 @@ import { type FileVersion, ObjectTable, type StatusVersion } from './object-tabl
 import { nameOf, parseManifest } from './parse.ts'
 import { Settling } from './settling.ts'
 import { fileNameOf, parseStatusFile, type Status } from './status-file.ts'
-import type { ApplyOutcome, ObjectChange, ObjectStore } from './store.ts'
+import type { ApplyOutcome, ObjectChange, ObjectStore, RefusedObject } from './store.ts'
 import { type StoreFolders, storeFolders } from './store-folders.ts'
 import type { Substitutions } from './substitute.ts'
 import { type Kind, type Manifest, type ObjectOf, type ObjectRef, refKey, refOf } from './types.ts'
@@ -102,6 +102,10 @@ export class DirectoryStore implements ObjectStore {
 
   list<K extends Kind>(kind: K): readonly ObjectOf[K][] {
     return this.#table.list(kind)
+  }
+
+  refused(kind: Kind): readonly RefusedObject[] {
+    return this.#table.refused(kind)
   }
 
   watch(listener: (changes: readonly ObjectChange[]) => void): () => void {
@@ -237,9 +241,13 @@ export class DirectoryStore implements ObjectStore {
       else if (!statuses.has(path))
         statuses.set(path, text?.ok ? parseStatusFile(text.value, this.#label(path)) : text)
     }
+    const before = this.#table.refused()
     const changes = this.#table.update(files, statuses)
     this.#sayProblems()
-    if (changes.length > 0) for (const listener of [...this.#listeners]) this.#tell(listener, changes)
+    const after = this.#table.refused()
+    const same = after.length === before.length && after.every((each, i) => each === before[i])
+    if (changes.length > 0 || !same)
+      for (const listener of [...this.#listeners]) this.#tell(listener, changes)
   }
 
   #tell(listener: (changes: readonly ObjectChange[]) => void, changes: readonly ObjectChange[]): void {

@@ -1,7 +1,8 @@
 // Istio's AuthorizationPolicy: security.istio.io. Fields as in istio/api security/v1/authorization_policy.proto.
 import { parseIpRange } from '../lib/ip-range.ts'
-import type { Field, TextRule } from './field.ts'
+import { Field, Recorder, type TextRule } from './field.ts'
 import { notEmpty, readLabels } from './rules.ts'
+import type { RefusedObject } from './store.ts'
 import type {
   AuthorizationAttribute,
   AuthorizationClause,
@@ -50,14 +51,32 @@ const RULE_OF: Readonly<Partial<Record<AuthorizationAttribute, TextRule>>> = {
 export function readAuthorizationPolicy(document: Field): AuthorizationPolicy['spec'] {
   const spec = document.get('spec')
   spec.only(['selector', 'targetRef', 'targetRefs', 'action', 'rules', 'provider'])
+  return {
+    ...readScope(spec),
+    action: spec.get('action').oneOf(['ALLOW', 'DENY', 'AUDIT', 'CUSTOM'], 'ALLOW'),
+    rules: spec.get('rules').list(readRule),
+  }
+}
+
+type PolicyScope = Pick<AuthorizationPolicy['spec'], 'selector' | 'targeted'>
+
+function readScope(spec: Field): PolicyScope {
   const selector = spec.get('selector')
   selector.only(['matchLabels'])
   return {
     selector: selector.present ? readLabels(selector.get('matchLabels')) : undefined,
     targeted: spec.get('targetRef').present || spec.get('targetRefs').list((target) => target).length > 0,
-    action: spec.get('action').oneOf(['ALLOW', 'DENY', 'AUDIT', 'CUSTOM'], 'ALLOW'),
-    rules: spec.get('rules').list(readRule),
   }
+}
+
+/** Whom a refused policy may have been meant for: its namespace's pods, but for what can be read of it beyond doubt. */
+export function scopeOfRefused({ doc, problems }: RefusedObject): PolicyScope {
+  const doubtful = problems.some(
+    ({ field }) => field === '' || field === 'spec' || /^spec\.(selector|targetRefs?)\b/.test(field),
+  )
+  return doubtful
+    ? { selector: undefined, targeted: false }
+    : readScope(new Field(doc, '', new Recorder('')).get('spec'))
 }
 
 /** `{}` matches everything; a part that is there and empty, as a template leaves it, must not come to mean the same. */

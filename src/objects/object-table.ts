@@ -3,7 +3,7 @@ import { type Problem, problem, type Result } from '../lib/result.ts'
 import type { ManifestEntry } from './manifest-file.ts'
 import { isMap, parseManifest } from './parse.ts'
 import { type StatusFile, withStatus } from './status-file.ts'
-import type { ObjectChange } from './store.ts'
+import type { ObjectChange, RefusedObject } from './store.ts'
 import { type Kind, type KubeObject, type Manifest, type ObjectOf, type ObjectRef, refKey } from './types.ts'
 
 /** The last good version of an object in one file. */
@@ -24,8 +24,8 @@ interface InForce {
 interface FileState {
   /** By refKey. What the file defines, kept from before where its newest version is broken. */
   readonly definitions: ReadonlyMap<string, Definition>
-  /** Keys of broken documents whose identity can be read: `apply` mends them in place. */
-  readonly broken: ReadonlySet<string>
+  /** By refKey. Broken documents whose identity can be read: `apply` mends them in place. */
+  readonly broken: ReadonlyMap<string, RefusedObject>
   readonly problems: readonly Problem[]
 }
 
@@ -84,6 +84,18 @@ export class ObjectTable {
 
   get(ref: ObjectRef): KubeObject | undefined {
     return this.#inForce.get(refKey(ref))?.object
+  }
+
+  /** What (of a kind) is broken everywhere, with no last good version. */
+  refused(kind?: Kind): RefusedObject[] {
+    const broken = [...this.#faulty]
+      .sort(this.#comparePaths)
+      .flatMap((path) => [...(this.#files.get(path)?.broken ?? [])])
+    const refused = broken.filter(([key]) => !this.#inForce.has(key))
+    return refused
+      .filter(([, { ref }]) => kind === undefined || ref.kind === kind)
+      .sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0))
+      .map(([, object]) => object)
   }
 
   /** The files that define an object, the one in force first; those with a broken document of it come last. */
@@ -194,17 +206,17 @@ export class ObjectTable {
 function nextState(before: FileState | undefined, version: NonNullable<FileVersion>): FileState {
   const kept = before?.definitions ?? new Map<string, Definition>()
   if (!version.ok)
-    return { definitions: kept, broken: before?.broken ?? new Set(), problems: [version.error] }
+    return { definitions: kept, broken: before?.broken ?? new Map(), problems: [version.error] }
   const definitions = new Map<string, Definition>()
-  const broken = new Set<string>()
+  const broken = new Map<string, RefusedObject>()
   const problems: Problem[] = []
   let unknown = version.value.at(-1)?.object === undefined && version.value.length > 0
   for (const { ref, source, doc, object, problems: found } of version.value) {
     problems.push(...found)
     const key = ref === undefined ? undefined : refKey(ref)
     const first = key === undefined ? undefined : definitions.get(key)
-    if (key === undefined) unknown = true
-    else if (object === undefined) broken.add(key)
+    if (key === undefined || ref === undefined) unknown = true
+    else if (object === undefined) broken.set(key, { ref, doc, problems: found })
     else if (first === undefined) definitions.set(key, { source, doc, object })
     else
       problems.push(

@@ -6,6 +6,14 @@ export interface ObjectChange {
   readonly object: KubeObject
 }
 
+/** A document that is refused although it says who it is, and nothing good of that name is in force. */
+export interface RefusedObject {
+  readonly ref: ObjectRef
+  /** As it stands there: nobody vouches for anything in it. */
+  readonly doc: Readonly<Record<string, unknown>>
+  readonly problems: readonly Problem[]
+}
+
 export type ApplyOutcome = 'created' | 'configured' | 'unchanged'
 
 /**
@@ -15,7 +23,12 @@ export type ApplyOutcome = 'created' | 'configured' | 'unchanged'
 export interface ObjectStore {
   /** Every object of a kind that is in force now, sorted by ref; the last good version of one whose newest version is broken. */
   list<K extends Kind>(kind: K): readonly ObjectOf[K][]
-  /** Called after `list` shows the change, once per batch; equal objects make no event. Returns the function that ends it. */
+  /** Objects of a kind that should be there, and of which there is not even a last good version; sorted by ref. */
+  refused(kind: Kind): readonly RefusedObject[]
+  /**
+   * Called after `list` shows the change, once per batch; equal objects make no event, and what is refused alone one without
+   * changes. Returns the function that ends it.
+   */
   watch(listener: (changes: readonly ObjectChange[]) => void): () => void
   /** Creates or replaces by identity; takes effect in `list` before it resolves. */
   apply(manifest: Manifest): Promise<Result<ApplyOutcome, Problem>>
