@@ -83,6 +83,7 @@ export class Listener {
     this.#acceptor = new TlsAcceptor(context, this.#judge, {
       find: (hello) => this.#chains.find(hello),
       get: (key) => this.#chains.get(key),
+      all: () => this.#chains.all(),
       get helloTimeoutMs() {
         return self.#helloTimeoutMs
       },

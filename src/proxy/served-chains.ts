@@ -34,6 +34,10 @@ export class ServedChains {
     return first
   }
 
+  all(): readonly ServedChain[] {
+    return [...this.#byKey.values()]
+  }
+
   has(key: string): boolean {
     return this.#byKey.has(key)
   }

@@ -6,7 +6,7 @@ import { fail, ok, type Result } from '../lib/result.ts'
 import { matchesString } from '../resources/accept-match.ts'
 import type { Ending } from './access-log.ts'
 import { ALERT, alertRecord, type ClientHello, type HelloResult } from './client-hello.ts'
-import type { Connection } from './connection.ts'
+import type { Connection, Peer } from './connection.ts'
 import type { ProxyContext } from './context.ts'
 import { forward } from './forward.ts'
 import { HelloBuffer } from './hello-buffer.ts'
@@ -21,6 +21,7 @@ export interface TlsChains {
   /** The chain for what a client asks for; undefined when none matches. */
   find(hello: ClientHello): ServedChain | undefined
   get(key: string): ServedChain | undefined
+  all(): readonly ServedChain[]
   /** From accept until the ClientHello is whole. */
   readonly helloTimeoutMs: number
 }
@@ -214,24 +215,47 @@ export class TlsAcceptor {
   rejudge(connection: Connection): void {
     const chain = this.#chains.get(connection.chain)
     const { peer } = connection
-    if (chain === undefined || peer === undefined || connection.ended) return
-    if (peer.proof !== undefined) {
-      const { leaf, svid, atMs } = peer.proof
-      const nowMs = this.#context.clock.now()
-      // The timer that ends it does not know when the clock was set.
-      if (nowMs >= svid.notAfterMs) {
-        connection.end(expired(svid), 'reset')
-        return
-      }
-      // A clock that was set back makes a certificate no younger than it was once.
-      const again = this.#identify(chain, leaf, Math.max(nowMs, atMs))
-      if (!again.ok) {
-        connection.end({ ...again.error, reason: `after a change: ${again.error.reason}` }, 'reset')
-        return
-      }
+    if (peer === undefined || connection.ended) return
+    const svid = peer.proof?.svid
+    // The timer that ends it does not know when the clock was set.
+    if (svid !== undefined && this.#context.clock.now() >= svid.notAfterMs) {
+      connection.end(expired(svid), 'reset')
+      return
     }
-    this.#judge.again(connection, chain.policy, peer.caller)
+    const refusal = chain === undefined ? this.#refusalOfAll(peer) : this.#identityRefusal(chain, peer)
+    if (refusal !== undefined)
+      connection.end({ ...refusal, reason: `after a change: ${refusal.reason}` }, 'reset')
+    else if (chain !== undefined) this.#judge.again(connection, chain.policy, peer.caller)
   }
+
+  #identityRefusal(chain: ServedChain, { proof }: Peer): Ending | undefined {
+    if (proof === undefined) return undefined
+    // A clock that was set back makes a certificate no younger than it was once.
+    const again = this.#identify(chain, proof.leaf, Math.max(this.#context.clock.now(), proof.atMs))
+    return again.ok ? undefined : again.error
+  }
+
+  /**
+   * For one whose chain was removed, and which drains: which chain it would be for today is not known (its ClientHello is gone), so it
+   * stays while any chain of its kind would have it. Where there is none (all passthrough, or none of that), nothing can be said of it.
+   */
+  #refusalOfAll(peer: Peer): Ending | undefined {
+    const terminated = peer.proof !== undefined
+    const chains = this.#chains.all().filter(({ edge }) => (edge !== undefined) === terminated)
+    let first: Ending | undefined
+    for (const chain of chains) {
+      const refusal = this.#identityRefusal(chain, peer) ?? cutBy(chain, peer)
+      if (refusal === undefined) return undefined
+      first ??= refusal
+    }
+    return first
+  }
+}
+
+/** What policy does not just drain. */
+function cutBy({ policy }: ServedChain, { caller }: Peer): Ending | undefined {
+  const verdict = policy.judge(caller)
+  return verdict.allowed || verdict.drains ? undefined : { flag: 'RBAC_DENIED', reason: verdict.reason }
 }
 
 function expired({ id }: VerifiedSvid): Ending {
