@@ -52,7 +52,7 @@ export class ListenersByPort<L extends Bound> {
     })
   }
 
-  #at(port: number): L[] {
+  #at(port: number): readonly L[] {
     if (this.#index === undefined) {
       this.#index = new Map()
       for (const listener of this.#listeners.values()) {
@@ -62,7 +62,10 @@ export class ListenersByPort<L extends Bound> {
         else same.push(listener)
       }
     }
-    const any = (this.#index.get(0) ?? []).filter(({ boundTo }) => boundTo.port === port)
+    const chosenByKernel = this.#index.get(0)
+    // Asked for every connect of an upstream, and hardly ever so many.
+    if (chosenByKernel === undefined) return this.#index.get(port) ?? NONE
+    const any = chosenByKernel.filter(({ boundTo }) => boundTo.port === port)
     return port === 0 ? any : [...(this.#index.get(port) ?? NONE), ...any]
   }
 

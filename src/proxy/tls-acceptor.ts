@@ -88,7 +88,7 @@ export class TlsAcceptor {
         `${sni === '' ? 'no server name' : sni}: ${NO_SUCH_NAME}`,
       )
     } else if (chain.config.mode === 'passthrough') {
-      const caller = this.#callerOf(connection, chain, undefined)
+      const caller = this.#callerOf(connection, chain)
       passThrough(this.#context, this.#judge, connection, raw, { chain, upstream, caller, received })
     } else {
       // It is paused: otherwise the bytes put back are read by nobody.
@@ -121,11 +121,13 @@ export class TlsAcceptor {
     return missing ? undefined : config.upstream
   }
 
-  #callerOf(connection: Connection, chain: ServedChain, id: string | undefined): Caller {
-    const { sni: serverName } = connection.facts
+  #callerOf({ addresses, facts }: Connection, chain: ServedChain, svid?: VerifiedSvid): Caller {
+    const { remoteIp, directRemoteIp, destinationIp, port } = addresses
+    const serverName = facts.sni
     const upstream = this.#upstreamOf(chain, serverName)
     const otherNames = upstream === undefined ? [] : this.#context.names.namesOf(upstream)
-    return { ...connection.addresses, serverName, otherNames, id }
+    const [id, issuer] = [svid?.id.uri, svid?.issuer]
+    return { remoteIp, directRemoteIp, destinationIp, port, serverName, otherNames, id, issuer }
   }
 
   #handshake(connection: Connection, raw: Socket): void {
@@ -171,7 +173,7 @@ export class TlsAcceptor {
     const atMs = this.#context.clock.now()
     const svid = this.#identify(chain, leaf, atMs)
     if (!svid.ok) return svid
-    const caller = { ...this.#callerOf(connection, chain, svid.value.id.uri), issuer: svid.value.issuer }
+    const caller = this.#callerOf(connection, chain, svid.value)
     connection.peer = { caller, proof: { leaf, svid: svid.value, atMs } }
     const admitted = this.#judge.admit(connection, chain.policy, caller)
     return admitted.ok ? ok(chain) : admitted
