@@ -104,12 +104,19 @@ export class ConnectionTable {
     try {
       run()
     } catch (error) {
-      this.#options.logger.error(
-        { err: error, listener: connection.listener },
-        'BUG: a callback of a connection threw',
-      )
-      connection.end({ flag: 'BUG', reason: error instanceof Error ? error.message : String(error) }, 'reset')
+      this.fault(connection, error)
     }
+  }
+
+  /** Ends a connection that a bug of ours broke, and says which. */
+  fault(connection: Connection, error: unknown): Ending {
+    this.#options.logger.error(
+      { err: error, listener: connection.listener },
+      'BUG: a callback of a connection threw',
+    )
+    const ending: Ending = { flag: 'BUG', reason: error instanceof Error ? error.message : String(error) }
+    connection.end(ending, 'reset')
+    return ending
   }
 
   /** Cuts those that match and are still there after `ms`. */
@@ -155,11 +162,11 @@ export class ConnectionTable {
     this.#bytesIn += entry.bytesIn
     this.#bytesOut += entry.bytesOut
     const { isUpstream } = this.#options
-    this.#traffic.ended(entry, connection.listenerNamesService || isUpstream(entry.upstream || entry.sni))
     try {
+      this.#traffic.ended(entry, connection.listenerNamesService || isUpstream(entry.upstream || entry.sni))
       this.#options.accessLog(entry)
     } catch (error) {
-      this.#options.logger.error({ err: error }, 'BUG: the access log threw')
+      this.#options.logger.error({ err: error }, 'BUG: the account of a connection threw')
     }
     if (this.#connections.size === 0) for (const done of [...this.#whenEmpty]) done()
   }

@@ -1,6 +1,7 @@
 import type { SvidVerifier } from '../identity/verify-svid.ts'
 import type { Clock } from '../lib/clock.ts'
 import type { Logger } from '../lib/log.ts'
+import type { Ending } from './access-log.ts'
 import type { HandshakeAdmission } from './admission.ts'
 import type { HelloLimits } from './client-hello.ts'
 import type { Connection, ConnectionInit, ConnectionState } from './connection.ts'
@@ -72,4 +73,6 @@ export interface ProxyContext {
    * process.
    */
   guard(connection: Connection, run: () => void): void
+  /** Ends a connection that such a throw broke, where it was caught elsewhere; how, for whoever waits. */
+  fault(connection: Connection, error: unknown): Ending
 }

@@ -127,7 +127,13 @@ export class Dialer {
       cancellation,
     })
     if (result.ok) {
-      attempt.succeeded(result.value)
+      try {
+        attempt.succeeded(result.value)
+      } catch (error) {
+        // Nobody else knows of the socket yet.
+        result.value.raw.destroy()
+        throw error
+      }
       return ok({ ...result.value, endpoint })
     }
     attempt.failed(result.error)

@@ -145,6 +145,7 @@ export class Engine {
       shadow: (verdict) => this.#table.shadow(verdict),
       drainWhere: (matches, why) => this.#table.drainWhere(matches, limits.drainMs, why),
       guard: (connection, run) => this.#table.guard(connection, run),
+      fault: (connection, error) => this.#table.fault(connection, error),
     }
     this.#cancelJumps = onClockJump(clock, (byMs) => {
       logger.warn({ byMs }, 'the clock was set, or this machine slept: open connections are judged again')

@@ -11,7 +11,7 @@ import { Pump, type PumpEnd, type PumpOutcome, reset } from './pump.ts'
 
 /**
  * Connects the upstream of a connection whose caller is known and allowed. The dialled socket belongs to the caller of this
- * function, unless the connection has ended meanwhile.
+ * function, unless the connection has ended meanwhile. Never rejects: what throws is a fault of ours, and ends the connection.
  */
 export async function connectUpstream(
   context: ProxyContext,
@@ -19,23 +19,30 @@ export async function connectUpstream(
   chain: FilterChainConfig,
   name: string,
 ): Promise<Result<Dialled, Ending>> {
-  connection.facts.upstream = name
-  connection.advance({ phase: 'connecting' })
-  const upstream = context.upstreams.get(name)
-  if (upstream === undefined) return fail({ flag: 'NR', reason: `no upstream is called ${name}` })
-  const beganMs = connection.elapsedMs
-  const dial = context.dialer.dial(upstream, dialOptions(connection, chain, name))
-  connection.onEnd(() => dial.cancel())
-  const result = await dial.result
-  if (!result.ok) return result
-  if (connection.ended) {
-    result.value.raw.destroy()
-    return fail({ flag: 'DC', reason: 'the connection has ended' })
+  let dialled: Dialled | undefined
+  try {
+    connection.facts.upstream = name
+    connection.advance({ phase: 'connecting' })
+    const upstream = context.upstreams.get(name)
+    if (upstream === undefined) return fail({ flag: 'NR', reason: `no upstream is called ${name}` })
+    const beganMs = connection.elapsedMs
+    const dial = context.dialer.dial(upstream, dialOptions(connection, chain, name))
+    connection.onEnd(() => dial.cancel())
+    const result = await dial.result
+    if (!result.ok) return result
+    dialled = result.value
+    if (connection.ended) {
+      dialled.raw.destroy()
+      return fail({ flag: 'DC', reason: 'the connection has ended' })
+    }
+    connection.facts.endpoint = dialled.endpoint.name
+    connection.facts.connectMs = connection.elapsedMs - beganMs
+    bindToServer(context, connection, dialled.server)
+    return ok(dialled)
+  } catch (error) {
+    dialled?.raw.destroy()
+    return fail(context.fault(connection, error))
   }
-  connection.facts.endpoint = result.value.endpoint.name
-  connection.facts.connectMs = connection.elapsedMs - beganMs
-  bindToServer(context, connection, result.value.server)
-  return ok(result.value)
 }
 
 /** No connection outlives the certificate of the server, as none outlives its client's. */
@@ -134,14 +141,12 @@ export async function forward(
 ): Promise<void> {
   const result = await connectUpstream(context, connection, chain, upstream)
   context.guard(connection, () => {
-    if (connection.ended) {
-      if (result.ok) reset(result.value)
-    } else if (result.ok) {
-      splice(context, connection, chain, downstream, result.value, head)
-    } else {
-      refuse(result.error)
-    }
+    if (connection.ended) return
+    if (result.ok) splice(context, connection, chain, downstream, result.value, head)
+    else refuse(result.error)
   })
+  // Nobody else has it then: the connection ended before, or a fault of ours kept the pump from taking it over.
+  if (result.ok && connection.ended) reset(result.value)
 }
 
 /** A TCP socket as both ends of itself. */

@@ -77,8 +77,8 @@ export class Listener {
     const self = this
     this.#judge = new Judge(context)
     this.#chains = new ServedChains(context.secrets, {
-      onSecure: (raw, stream) => this.#acceptor.onSecure(raw, stream),
-      onFailure: (raw, ending) => this.#acceptor.onFailure(raw, ending),
+      onSecure: (raw, stream) => this.#orDestroy(stream, () => this.#acceptor.onSecure(raw, stream)),
+      onFailure: (raw, ending) => this.#orDestroy(raw, () => this.#acceptor.onFailure(raw, ending)),
     })
     this.#acceptor = new TlsAcceptor(context, this.#judge, {
       find: (hello) => this.#chains.find(hello),
@@ -181,11 +181,15 @@ export class Listener {
     })
     return ok({
       splice: (socket, head) => {
-        if (connection.ended) socket.destroy()
-        else
+        if (!connection.ended) {
           this.#context.guard(connection, () =>
             splice(this.#context, connection, chain, plainEnd(socket), upstream, head),
           )
+        }
+        if (connection.ended) {
+          socket.destroy()
+          upstream.raw.destroy()
+        }
       },
       close: giveUp,
     })
@@ -254,7 +258,9 @@ export class Listener {
       return
     }
     this.#inherited = inherited
-    const server = createServer({ allowHalfOpen: true, noDelay: true }, (raw) => this.#accept(raw))
+    const server = createServer({ allowHalfOpen: true, noDelay: true }, (raw) =>
+      this.#orDestroy(raw, () => this.#accept(raw)),
+    )
     this.#server = server
     server.on('error', (error: NodeJS.ErrnoException) => {
       if (this.#server !== server || this.#state.phase !== 'binding') {
@@ -294,6 +300,17 @@ export class Listener {
     this.#waiters.clear()
   }
 
+  /** A fault of ours where no connection is at hand to be ended costs this one socket. */
+  #orDestroy(socket: Socket, run: () => void): void {
+    try {
+      run()
+    } catch (error) {
+      this.#context.logger.error({ err: error, listener: this.name }, 'BUG: a callback of a socket threw')
+      socket.on('error', () => {})
+      socket.destroy()
+    }
+  }
+
   #accept(raw: Socket): void {
     // Either every chain is of plain TCP or none is.
     const tls = this.#config.chains[0]?.mode !== 'plain'
@@ -308,16 +325,16 @@ export class Listener {
       raw.resetAndDestroy()
       return
     }
-    raw.setKeepAlive(true, KEEPALIVE_IDLE_MS)
     connection.downstream = plainEnd(raw)
     connection.addresses = addresses
-    connection.watch(raw)
     const serve = () => {
       const chain = this.#chains.first
       if (tls) this.#acceptor.accept(connection, raw)
       else if (chain !== undefined) this.#forwardPlain(connection, chain, raw)
     }
     this.#context.guard(connection, () => {
+      connection.watch(raw)
+      raw.setKeepAlive(true, KEEPALIVE_IDLE_MS)
       const { proxyProtocol, helloTimeoutMs } = this.#config
       if (!spokenFor || proxyProtocol === undefined) serve()
       else

@@ -149,8 +149,22 @@ export class Pump {
   }
 }
 
-/** Resets the TCP connection, so that its peer does not take a broken stream for a whole one. */
+/**
+ * Resets the TCP connection, so that its peer does not take a broken stream for a whole one. Nothing is read from it any more; where
+ * there is TLS, Node does the rest in the next turn: who calls may be in a callback of the TLS socket, or in what follows a promise
+ * settled there, and Node dies of a segmentation fault when the socket below is torn away under it. Bun does not, and would end with
+ * a close_notify.
+ */
 export function reset(end: PumpEnd): void {
+  if (end.stream === end.raw || 'bun' in process.versions) {
+    resetNow(end)
+  } else {
+    end.stream.pause()
+    setImmediate(resetNow, end)
+  }
+}
+
+function resetNow(end: PumpEnd): void {
   // While a shutdown is on its way libuv refuses to reset (EINVAL), and Node then drops its reference to a handle that is
   // still open: a descriptor lost for good. Everything is with the kernel by then, so an ordinary close loses nothing.
   if (isShuttingDown(end.stream)) end.raw.destroy()

@@ -126,6 +126,8 @@ for (const kind of ['node', 'bun', 'envoy'] as const) {
       'not from there',
     )
     somebody.destroy()
-    t.equal(target.accepts, accepts + 2)
+    // Where its rbac denies at the first byte, an Envoy may have connected already.
+    const more = target.accepts - accepts
+    t.ok(more === 2 || (kind === 'envoy' && more === 3), `${more} connections for the two that may`)
   })
 }
