@@ -10,7 +10,7 @@ import { type DomainBundle, filter, uriSan } from './envoy.ts'
 import { issuedBy } from './issuer-principal.ts'
 import { mtlsAuthenticated } from './newer-envoy.ts'
 
-/** Name of the rbac filter that denies whomever an ambiguous CA signed; what it denies is cut. */
+/** Name of the rbac filter that denies whomever nobody can tell the cluster of; what it denies is cut. */
 const ISSUER_FILTER = 'isthmus.ambiguous_issuer'
 
 /** A cluster that may call this one, with the reason as its policy's name. */
@@ -21,6 +21,15 @@ interface Caller {
   readonly policy: string
 }
 
+/** A trust domain of which not every caller can be told the cluster. */
+interface SharedTrustDomain {
+  readonly trustDomain: string
+  /** Ids. */
+  readonly clusters: readonly string[]
+  /** The CAs that speak for one of them alone; whom none of these signed is nobody. */
+  readonly issuers: readonly string[]
+}
+
 /** What the filters about callers are made of; plain data, equal where the filters are. */
 export interface Callers {
   readonly callers: readonly Caller[]
@@ -28,6 +37,8 @@ export interface Callers {
   readonly federated: readonly string[]
   /** CAs that speak for nobody. */
   readonly ambiguous: readonly SharedCa[]
+  /** Sorted by trust domain. */
+  readonly shared: readonly SharedTrustDomain[]
 }
 
 export interface CallerOptions {
@@ -55,15 +66,39 @@ export function callersOf(model: Model, { bundles, issuers: knowsIssuers = false
     callers,
     federated: bundles.map(({ trustDomain }) => trustDomain),
     ambiguous: knowsIssuers ? model.sharedCas : [],
+    shared: knowsIssuers ? bundles.flatMap(({ trustDomain }) => sharedDomain(model, trustDomain)) : [],
   }
 }
 
-/** Network filters `rbac`: whoever a shared CA signed is denied by name; of all others those are allowed who may call. */
-export function callerFilters({ callers, federated, ambiguous }: Callers): Filter[] {
-  const denied = ambiguous.map(({ publicKeyHash, ...ca }): [string, Principal] => [
-    `ambiguous issuer: ${ambiguity({ publicKeyHash, ...ca })}`,
-    issuedBy([publicKeyHash]),
-  ])
+function sharedDomain({ origins }: Model, trustDomain: string): SharedTrustDomain[] {
+  const members = [...origins.values()].filter(({ cluster }) => cluster.trustDomain === trustDomain)
+  if (members.length < 2) return []
+  return [
+    {
+      trustDomain,
+      clusters: members.map(({ cluster }) => cluster.id),
+      issuers: members.flatMap(({ issuers = [] }) => issuers),
+    },
+  ]
+}
+
+/**
+ * Network filters `rbac`: who is nobody (a shared CA signed him, or none that tells the clusters of his trust domain apart) is denied by
+ * name, and so is cut: it is about who he is. Of all others those are allowed who may call; whose cluster may not drains.
+ */
+export function callerFilters({ callers, federated, ambiguous, shared }: Callers): Filter[] {
+  const denied = [
+    ...ambiguous.map(({ publicKeyHash, ...ca }): [string, Principal] => [
+      `ambiguous issuer: ${ambiguity({ publicKeyHash, ...ca })}`,
+      issuedBy([publicKeyHash]),
+    ]),
+    ...shared.map(({ trustDomain, clusters, issuers }): [string, Principal] => [
+      `ambiguous trust domain: "${trustDomain}" belongs to ${clusters.join(', ')}`,
+      issuers.length === 0
+        ? memberOf(trustDomain)
+        : allOf([memberOf(trustDomain), noneOf(issuedBy(issuers))]),
+    ]),
+  ]
   const allowed = callers.map(({ trustDomain, issuers, policy }): [string, Principal] => [
     policy,
     issuers === undefined
@@ -105,15 +140,14 @@ function onlyOf(trustDomain: string, federated: readonly string[]): Principal {
     identifier: {
       case: 'andIds',
       value: {
-        ids: [
-          memberOf(trustDomain),
-          ...others.map((other) =>
-            create(PrincipalSchema, { identifier: { case: 'notId', value: memberOf(other) } }),
-          ),
-        ],
+        ids: [memberOf(trustDomain), ...others.map((other) => noneOf(memberOf(other)))],
       },
     },
   })
+}
+
+function noneOf(id: Principal): Principal {
+  return create(PrincipalSchema, { identifier: { case: 'notId', value: id } })
 }
 
 function memberOf(trustDomain: string): Principal {
