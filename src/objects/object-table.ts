@@ -230,6 +230,9 @@ function nextState(before: FileState | undefined, version: NonNullable<FileVersi
   // A broken document whose name cannot be read may be any of those that are no longer found.
   for (const [key, definition] of kept)
     if (!definitions.has(key) && (unknown || broken.has(key))) definitions.set(key, definition)
+  if (unknown)
+    for (const [key, refused] of before?.broken ?? [])
+      if (!definitions.has(key) && !broken.has(key)) broken.set(key, refused)
   return { definitions, broken, problems }
 }
 

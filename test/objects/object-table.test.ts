@@ -32,6 +32,26 @@ t.test('a broken first definition leaves the object to the second', async (t) =>
   t.strictSame(table.filesOf(refOf(table.list('Service')[0]!)), ['b', 'a'], 'the broken document is known')
 })
 
+t.test('what is broken everywhere is refused, until it is good once or gone', async (t) => {
+  const table = new ObjectTable(byName)
+  const refused = () => table.refused('Service').map(({ ref, problems }) => `${ref.name}: ${problems.length}`)
+  table.update(file('a', service('x', 0)))
+  t.strictSame(refused(), ['x: 1'])
+  t.strictSame(table.refused('Pod'), [])
+  table.update(file('a', 'kind: ['))
+  t.strictSame(refused(), ['x: 1'], 'who it was is remembered')
+  table.update(file('a', service('X', 0)))
+  t.strictSame(refused(), ['x: 1'], 'the document without a name may be it')
+  table.update(file('b', service('x')))
+  t.strictSame(refused(), [], 'another file has it')
+  table.update(file('b', service('x', 0)))
+  t.strictSame(refused(), [], 'the last good version stays')
+  table.update(gone('b'))
+  t.strictSame(refused(), ['x: 1'])
+  table.update(gone('a'))
+  t.strictSame(refused(), [])
+})
+
 t.test('moving an object between files in one update is no event', async (t) => {
   const table = new ObjectTable(byName)
   table.update(file('a', service('x')))
