@@ -180,7 +180,11 @@ onEachRuntime((t, runtime) => {
     const ports = [`--dns=127.0.0.1:${dns}`, `--socks=127.0.0.1:${socks}`, `--connect=127.0.0.1:${connect}`]
     const { pod, ready } = await start(t, 0, ['--workers', '2', '--runtime', runtime, ...ports])
     await pod.ready('sidecar', 2)
-    t.match(ready, { dns: `127.0.0.1:${dns}`, socks: `127.0.0.1:${socks}` })
+    t.match(ready, {
+      dns: `127.0.0.1:${dns}`,
+      socks: `127.0.0.1:${socks}`,
+      connect: `127.0.0.1:${connect}`,
+    })
     // "No authentication" is offered and chosen (RFC 1928 section 3).
     const load = storm(socks, { say: Buffer.from([5, 1, 0]), hear: Buffer.from([5, 0]) })
     const answer = await fetch(`${await pod.url('admin')}/replace`, { method: 'POST' })

@@ -1,5 +1,5 @@
-import { createServer, type IncomingMessage, type Server, STATUS_CODES } from 'node:http'
-import type { Socket } from 'node:net'
+import { createServer as createHttpServer, type IncomingMessage, STATUS_CODES } from 'node:http'
+import { createServer, type Server, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { type Authority, formatAuthority, parseAuthority } from './authority.ts'
 import type { Dialer, DialFailureKind } from './dialer.ts'
@@ -24,37 +24,29 @@ export interface HttpConnectOptions {
 /** An HTTP proxy on loopback that knows CONNECT only (RFC 9110 section 9.3.6): `curl --proxytunnel --proxy http://127.0.0.1:15081`. */
 export class HttpConnectServer {
   readonly #dialer: Dialer
+  readonly #headMs: number
+  /** Listens, and not the HTTP server, which Bun cannot give a descriptor: it would open a port of its own to everybody. */
   readonly #server: Server
+  readonly #http = createHttpServer({ maxHeaderSize: 16_384 })
   readonly #pending = new PendingSockets()
+  readonly #deadlines = new Map<Duplex, NodeJS.Timeout>()
 
   constructor(options: HttpConnectOptions) {
     this.#dialer = options.dialer
-    const headMs = options.headMs ?? 10_000
-    const limits = {
-      maxHeaderSize: 16_384,
-      headersTimeout: headMs,
-      requestTimeout: headMs,
-      keepAliveTimeout: 1_000,
-    }
-    this.#server = createServer({
-      ...limits,
-      connectionsCheckingInterval: Math.min(1_000, headMs),
-      noDelay: true,
-    })
+    this.#headMs = options.headMs ?? 10_000
+    this.#server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => this.#accept(socket))
     this.#server.maxConnections = options.maxConnections ?? 4_096
-    this.#server.on('connection', (socket) => this.#pending.add(socket))
-    this.#server.on('connect', (request, socket, head) => void this.#connect(request, socket, head))
-    this.#server.on('request', (request, response) => {
+    this.#http.on('connect', (request, socket, head) => void this.#connect(request, socket, head))
+    this.#http.on('request', (request, response) => {
+      this.#inTime(request.socket)
       const body = `${request.method} is not spoken here, only CONNECT: use curl --proxytunnel\n`
       response
         .writeHead(405, { allow: 'CONNECT', 'content-type': 'text/plain', connection: 'close' })
         .end(body)
     })
-    this.#server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
+    this.#http.on('clientError', (error: NodeJS.ErrnoException, socket) => {
       if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy()
-      const status =
-        error.code === 'HPE_HEADER_OVERFLOW' ? 431 : error.code === 'ERR_HTTP_REQUEST_TIMEOUT' ? 408 : 400
-      answer(socket, status, 'not a request of HTTP/1.1')
+      answer(socket, error.code === 'HPE_HEADER_OVERFLOW' ? 431 : 400, 'not a request of HTTP/1.1')
     })
   }
 
@@ -68,9 +60,23 @@ export class HttpConnectServer {
     this.#pending.destroyAll()
   }
 
+  #accept(socket: Socket): void {
+    this.#pending.add(socket)
+    const late = () => answer(socket, 408, `no whole request within ${this.#headMs} ms`)
+    this.#deadlines.set(socket, setTimeout(late, this.#headMs))
+    socket.once('close', () => this.#inTime(socket))
+    this.#http.emit('connection', socket)
+  }
+
+  #inTime(socket: Duplex): void {
+    clearTimeout(this.#deadlines.get(socket))
+    this.#deadlines.delete(socket)
+  }
+
   // An HTTP server's socket is a net.Socket; Node types it as the Duplex that an embedder may put in its place.
   async #connect(request: IncomingMessage, duplex: Duplex, head: Buffer): Promise<void> {
     const socket = duplex as Socket
+    this.#inTime(socket)
     socket.on('error', () => {})
     socket.pause()
     const target = parseAuthority(request.url ?? '')

@@ -21,7 +21,10 @@ export function listenLocally(server: Server, at: Authority, fd?: BoundDescripto
     server.listen(fd === undefined ? at : { fd }, () => {
       server.off('error', reject)
       const { address, port } = server.address() as AddressInfo
-      resolve({ host: address, port })
+      if (isLoopback(address)) return resolve({ host: address, port })
+      // Not what was asked for: a descriptor that is none of ours, or a server that takes no descriptor.
+      server.close()
+      reject(new Error(`${formatAuthority({ host: address, port })} is not a loopback address`))
     })
   })
 }
