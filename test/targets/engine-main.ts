@@ -1,6 +1,8 @@
 // Our engine as a process: resources as JSON lines on standard input, endings as JSON lines on standard output. It ends with its
 // input. Runs on Node and on Bun. The one argument is `EngineMainOptions` as JSON.
 import { createInterface } from 'node:readline'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { SvidVerifier } from '../../src/identity/verify-svid.ts'
 import { silentLogger } from '../../src/lib/log.ts'
 import { Engine } from '../../src/proxy/engine.ts'
@@ -30,6 +32,7 @@ input.on('line', (line) => {
 input.on('close', () => process.exit(0))
 
 async function apply({ id, changes }: ToEngine): Promise<void> {
+  if (changes.length === 0) collectGarbage()
   const problems = changes.flatMap(({ typeUrl, upserted, removed }) => {
     const resources = upserted.map(
       ({ body, ...rest }): XdsResource => ({ ...rest, body: Buffer.from(body, 'base64') }),
@@ -41,4 +44,16 @@ async function apply({ id, changes }: ToEngine): Promise<void> {
     engine.status().listeners.map(({ name, address }) => [name, Number(address.split(':').at(-1))]),
   )
   say({ id, problems: [...problems, ...unbound], ports, memory: process.memoryUsage.rss() })
+}
+
+/** So that what is weighed is what is held. */
+function collectGarbage(): void {
+  const { Bun } = globalThis as { readonly Bun?: { gc(now: boolean): void } }
+  if (Bun === undefined) {
+    setFlagsFromString('--expose-gc')
+    const collect = runInNewContext('gc') as () => void
+    collect()
+  } else {
+    Bun.gc(true)
+  }
 }

@@ -16,7 +16,7 @@ export interface EngineMainOptions {
   readonly unchecked?: string
 }
 
-/** One set of changes; answered with the same id. */
+/** One set of changes; answered with the same id. Without any, the process collects its garbage. */
 export interface ToEngine {
   readonly id: number
   readonly changes: readonly {
@@ -84,13 +84,14 @@ export class EngineTarget implements Target {
       }
     })
     this.#served = next
-    const id = ++this.#lastId
-    const answer = await new Promise<FromEngine>((resolve) => {
-      this.#answers.set(id, resolve)
-      this.#process.stdin?.write(`${JSON.stringify({ id, changes } satisfies ToEngine)}\n`)
-    })
+    const answer = await this.#ask(changes)
     this.#ports = answer.ports ?? {}
     if (answer.problems?.length) throw new Error(JSON.stringify(answer.problems, null, 2))
+  }
+
+  /** Resolves when its garbage is collected. */
+  async collect(): Promise<void> {
+    await this.#ask([])
   }
 
   port(listener: string): number {
@@ -109,6 +110,14 @@ export class EngineTarget implements Target {
     const exit = once(this.#process, 'exit')
     this.#process.kill('SIGKILL')
     await exit
+  }
+
+  #ask(changes: ToEngine['changes']): Promise<FromEngine> {
+    const id = ++this.#lastId
+    return new Promise((resolve) => {
+      this.#answers.set(id, resolve)
+      this.#process.stdin?.write(`${JSON.stringify({ id, changes } satisfies ToEngine)}\n`)
+    })
   }
 
   #hear(message: FromEngine): void {
