@@ -1,6 +1,6 @@
 import type { Credential } from '../identity/credential.ts'
 import { discoveryId } from '../identity/spiffe-id.ts'
-import { serverIdentityError } from '../identity/tls.ts'
+import { discoveryTls } from '../identity/tls.ts'
 import { TrustBundles } from '../identity/trust-bundle.ts'
 import type { Clock } from '../lib/clock.ts'
 import type { Logger } from '../lib/log.ts'
@@ -164,15 +164,8 @@ export class PeerLink {
   #tls() {
     const credential = this.#options.credential()
     if (credential === undefined) return undefined
-    const { certificatePem, privateKeyPem } = credential
-    const expected = [discoveryId(this.peer.trustDomain)]
-    return {
-      certificatePem,
-      privateKeyPem,
-      caPem: this.#bundles.pooledPem(),
-      verifyPeer: (der: Uint8Array) =>
-        serverIdentityError(der, this.#bundles, this.#options.clock.now(), expected, this.#options.issuers()),
-    }
+    const { clock, issuers } = this.#options
+    return discoveryTls(credential, this.#bundles, clock, [discoveryId(this.peer.trustDomain)], issuers)
   }
 }
 

@@ -104,6 +104,25 @@ export function clientTlsOptions(
 }
 
 /**
+ * Mutual TLS to a discovery server, in the form that an xDS client takes: PEM, and `verifyPeer`, which judges the server's leaf as it is
+ * shown. `issuers` as in `serverIdentityError`, asked for at each handshake.
+ */
+export function discoveryTls(
+  { certificatePem, privateKeyPem }: Credential,
+  bundles: TrustBundles,
+  clock: Clock,
+  expectedIds: readonly string[],
+  issuers?: () => readonly string[] | undefined,
+) {
+  return {
+    certificatePem,
+    privateKeyPem,
+    caPem: bundles.pooledPem(),
+    verifyPeer: (der: Uint8Array) => serverIdentityError(der, bundles, clock.now(), expectedIds, issuers?.()),
+  }
+}
+
+/**
  * Why a server's leaf is not one we want to talk to; undefined when it is. `issuers`, where given, are the only CAs that speak for
  * its cluster, as in `VerifiedSvid.issuer`.
  */

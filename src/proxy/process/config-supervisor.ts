@@ -1,4 +1,4 @@
-import { serverIdentityError } from '../../identity/tls.ts'
+import { discoveryTls } from '../../identity/tls.ts'
 import { type Clock, systemClock } from '../../lib/clock.ts'
 import type { Logger } from '../../lib/log.ts'
 import { fail, formatProblem, ok, type Problem, type Result } from '../../lib/result.ts'
@@ -251,12 +251,7 @@ export class ConfigSupervisor implements SupervisorView {
     if (!material.ok) return undefined
     const { credential, bundles } = material.value
     const ids = tls.peerIds.map(({ value }) => value)
-    return {
-      certificatePem: credential.certificatePem,
-      privateKeyPem: credential.privateKeyPem,
-      caPem: bundles.pooledPem(),
-      verifyPeer: (der) => serverIdentityError(der, bundles, this.#clock.now(), ids),
-    }
+    return discoveryTls(credential, bundles, this.#clock, ids)
   }
 
   #onUpdate(typeUrl: string, { upserted, removed, identifier }: XdsUpdate): readonly Problem[] {

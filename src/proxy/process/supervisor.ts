@@ -1,7 +1,7 @@
 import type { FederationFiles } from '../../identity/federation-files.ts'
 import type { CredentialSource, Identity } from '../../identity/identity.ts'
 import { discoveryId } from '../../identity/spiffe-id.ts'
-import { serverIdentityError } from '../../identity/tls.ts'
+import { discoveryTls } from '../../identity/tls.ts'
 import { TrustBundles } from '../../identity/trust-bundle.ts'
 import { type Clock, systemClock } from '../../lib/clock.ts'
 import type { Logger } from '../../lib/log.ts'
@@ -241,14 +241,8 @@ export class Supervisor implements SupervisorView {
     const identity = this.#credentials.current()
     if (identity === undefined) return undefined
     const { credential, bundle } = identity
-    const bundles = new TrustBundles([bundle])
     const discovery = discoveryId(credential.id.trustDomain)
-    return {
-      certificatePem: credential.certificatePem,
-      privateKeyPem: credential.privateKeyPem,
-      caPem: bundles.pooledPem(),
-      verifyPeer: (der) => serverIdentityError(der, bundles, this.#clock.now(), [discovery]),
-    }
+    return discoveryTls(credential, new TrustBundles([bundle]), this.#clock, [discovery])
   }
 
   #onState(state: ClientState): void {
