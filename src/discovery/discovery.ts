@@ -10,19 +10,17 @@ import { computeModel } from '../model/compute.ts'
 import { TRANSITION_MS } from '../model/network-transition.ts'
 import type { Model, ModelCondition } from '../model/types.ts'
 import type { ObjectStore } from '../objects/store.ts'
-import { refKey, refOf } from '../objects/types.ts'
 import { type DomainBundle, domainBundle } from '../resources/envoy.ts'
 import type { EntryConfig } from '../resources/service-entry.ts'
-import { ENTRY_NAMESPACE, MANAGED_BY, MANAGER } from '../resources/service-entry-export.ts'
-import { entryOf } from '../resources/service-entry-manifest.ts'
 import { GRPC, type Refusal } from '../xds/grpc.ts'
 import { type Listening, XdsServer } from '../xds/server.ts'
 import type { ViewSource } from '../xds/snapshot-cache.ts'
 import type { NodeInfo, Snapshot, StreamPeer } from '../xds/types.ts'
+import { Agreement, writtenEntries } from './agreement.ts'
 import { authorize } from './authorize.ts'
 import { Coalescer } from './coalescer.ts'
 import { Peers } from './peers.ts'
-import { agreementConditions, type Claim, discoveryStatus, offerConditions, readClaim } from './status.ts'
+import { discoveryStatus } from './status.ts'
 import { type Trust, TrustKeeper } from './trust.ts'
 import { Views } from './views.ts'
 
@@ -60,12 +58,11 @@ export class Discovery {
   readonly #server: XdsServer
   readonly #recompute: Coalescer
   readonly #peers: Peers
+  readonly #agreement: Agreement
   readonly #trust = new TrustKeeper()
   readonly #verifier = new SvidVerifier()
   readonly #listeners = new Set<() => void>()
   readonly #ends: (() => void)[] = []
-  /** What peers' nodes claimed about calling us, by cluster. */
-  readonly #claims = new Map<string, Claim>()
   #views: Views | undefined
   #state: State | undefined
   #tlsEpoch = ''
@@ -93,11 +90,12 @@ export class Discovery {
     this.#peers = new Peers({
       cluster: options.cluster,
       credential: () => this.#options.credentials.current()?.credential,
-      written: () => this.#writtenEntries(),
+      written: () => writtenEntries(options.store),
       onChange: () => this.#tell(),
       logger: this.#logger,
       clock: this.#clock,
     })
+    this.#agreement = new Agreement(options.store, this.#peers)
   }
 
   /**
@@ -160,7 +158,7 @@ export class Discovery {
     return discoveryStatus({
       cluster: this.#options.cluster,
       pending: this.readiness.list(),
-      ...this.#agreement(),
+      ...this.#agreement.inputs(this.#state?.model),
       peers: this.#peers.status(),
       problems: this.problems(),
       clients: this.#server.clients(),
@@ -169,12 +167,8 @@ export class Discovery {
 
   /** What the model made of each object, and where a peer's copy of them disagrees. */
   conditions(): readonly ModelCondition[] {
-    const inputs = this.#agreement()
-    return [
-      ...(this.#state?.model.conditions ?? []),
-      ...agreementConditions(inputs),
-      ...offerConditions(inputs),
-    ]
+    const model = this.#state?.model
+    return [...(model?.conditions ?? []), ...this.#agreement.conditions(model)]
   }
 
   clients() {
@@ -293,7 +287,8 @@ export class Discovery {
     }
     const grant = authorize(model, client, node, typeUrl)
     if (!grant.ok) return grant
-    if (grant.value.peer !== undefined) this.#heardFrom(grant.value.peer.id, node)
+    const { peer: caller } = grant.value
+    if (caller !== undefined && this.#agreement.heardFrom(caller.id, node)) this.#tell()
     return ok(views.source(grant.value.view))
   }
 
@@ -307,35 +302,6 @@ export class Discovery {
       this.#judgedAgainAtMs = Number.POSITIVE_INFINITY
       this.#server.reauthorize()
     })
-  }
-
-  #agreement() {
-    return {
-      model: this.#state?.model,
-      disagreements: this.#peers.disagreements(),
-      claims: this.#claims,
-      refused: this.#peers.refused(),
-      objectOf: (cluster: string): string => {
-        const object = this.#options.store.list('Cluster').find(({ metadata }) => metadata.name === cluster)
-        return object === undefined ? `Cluster/${cluster}` : refKey(refOf(object))
-      },
-    }
-  }
-
-  #heardFrom(cluster: string, node: NodeInfo): void {
-    const claim = readClaim(node)
-    if (claim === undefined || canonicalJson(claim) === canonicalJson(this.#claims.get(cluster))) return
-    this.#claims.set(cluster, claim)
-    this.#tell()
-  }
-
-  #writtenEntries(): EntryConfig[] {
-    return this.#options.store
-      .list('ServiceEntry')
-      .filter(
-        ({ metadata }) => metadata.namespace === ENTRY_NAMESPACE && metadata.labels[MANAGED_BY] === MANAGER,
-      )
-      .map(entryOf)
   }
 
   #tell(): void {

@@ -1,0 +1,63 @@
+import { canonicalJson } from '../lib/canonical.ts'
+import type { Model, ModelCondition } from '../model/types.ts'
+import type { ObjectStore } from '../objects/store.ts'
+import { refKey, refOf } from '../objects/types.ts'
+import type { EntryConfig } from '../resources/service-entry.ts'
+import { ENTRY_NAMESPACE, MANAGED_BY, MANAGER } from '../resources/service-entry-export.ts'
+import { entryOf } from '../resources/service-entry-manifest.ts'
+import type { NodeInfo } from '../xds/types.ts'
+import type { Peers } from './peers.ts'
+import { agreementConditions, type Claim, offerConditions, readClaim, type StatusInputs } from './status.ts'
+
+/** What the peers' copies of the objects say beside ours, and the conditions of Cluster objects that follow from it. */
+export class Agreement {
+  readonly #store: ObjectStore
+  readonly #peers: Pick<Peers, 'disagreements' | 'refused'>
+  /** What peers' nodes claimed about calling us, by cluster. */
+  readonly #claims = new Map<string, Claim>()
+
+  constructor(store: ObjectStore, peers: Pick<Peers, 'disagreements' | 'refused'>) {
+    this.#store = store
+    this.#peers = peers
+  }
+
+  /** Reads what a peer's node claims about calling us. Whether that is news. */
+  heardFrom(cluster: string, node: NodeInfo): boolean {
+    const claim = readClaim(node)
+    if (claim === undefined || canonicalJson(claim) === canonicalJson(this.#claims.get(cluster))) return false
+    this.#claims.set(cluster, claim)
+    return true
+  }
+
+  inputs(
+    model: Model | undefined,
+  ): Pick<StatusInputs, 'model' | 'disagreements' | 'claims' | 'refused' | 'objectOf'> {
+    return {
+      model,
+      disagreements: this.#peers.disagreements(),
+      claims: this.#claims,
+      refused: this.#peers.refused(),
+      objectOf: (cluster) => this.#objectOf(cluster),
+    }
+  }
+
+  conditions(model: Model | undefined): ModelCondition[] {
+    const inputs = this.inputs(model)
+    return [...agreementConditions(inputs), ...offerConditions(inputs)]
+  }
+
+  #objectOf(cluster: string): string {
+    const object = this.#store.list('Cluster').find(({ metadata }) => metadata.name === cluster)
+    return object === undefined ? `Cluster/${cluster}` : refKey(refOf(object))
+  }
+}
+
+/** The entries in the store that this or an earlier run wrote. */
+export function writtenEntries(store: ObjectStore): EntryConfig[] {
+  return store
+    .list('ServiceEntry')
+    .filter(
+      ({ metadata }) => metadata.namespace === ENTRY_NAMESPACE && metadata.labels[MANAGED_BY] === MANAGER,
+    )
+    .map(entryOf)
+}
