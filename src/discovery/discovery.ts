@@ -1,26 +1,22 @@
 import type { CredentialSource, Identity } from '../identity/identity.ts'
 import { serverTlsOptions } from '../identity/tls.ts'
-import { SvidVerifier } from '../identity/verify-svid.ts'
-import { canonicalJson } from '../lib/canonical.ts'
 import { type Clock, systemClock } from '../lib/clock.ts'
 import type { Logger } from '../lib/log.ts'
 import { Readiness } from '../lib/readiness.ts'
-import { fail, ok, type Problem, type Result } from '../lib/result.ts'
+import type { Problem } from '../lib/result.ts'
 import { computeModel } from '../model/compute.ts'
 import { TRANSITION_MS } from '../model/network-transition.ts'
 import type { Model, ModelCondition } from '../model/types.ts'
 import type { ObjectStore } from '../objects/store.ts'
 import { type DomainBundle, domainBundle } from '../resources/envoy.ts'
 import type { EntryConfig } from '../resources/service-entry.ts'
-import { GRPC, type Refusal } from '../xds/grpc.ts'
 import { type Listening, XdsServer } from '../xds/server.ts'
-import type { ViewSource } from '../xds/snapshot-cache.ts'
-import type { NodeInfo, Snapshot, StreamPeer } from '../xds/types.ts'
+import type { Snapshot } from '../xds/types.ts'
 import { Agreement, writtenEntries } from './agreement.ts'
-import { authorize } from './authorize.ts'
 import { Coalescer } from './coalescer.ts'
 import { Peers } from './peers.ts'
 import { discoveryStatus } from './status.ts'
+import { StreamAuthorizer } from './stream-authorizer.ts'
 import { type Trust, TrustKeeper } from './trust.ts'
 import { Views } from './views.ts'
 
@@ -60,19 +56,15 @@ export class Discovery {
   readonly #peers: Peers
   readonly #agreement: Agreement
   readonly #trust = new TrustKeeper()
-  readonly #verifier = new SvidVerifier()
+  readonly #authorizer: StreamAuthorizer
   readonly #listeners = new Set<() => void>()
   readonly #ends: (() => void)[] = []
   #views: Views | undefined
   #state: State | undefined
   #tlsEpoch = ''
-  #authEpoch = ''
   #secure: Promise<void> | undefined
   #addresses: { ads?: Listening; adsPlain?: Listening } = {}
   #computed = 0
-  /** When the first certificate of a stream ends. */
-  #judgedAgainAtMs = Number.POSITIVE_INFINITY
-  #cancelJudging: () => void = () => {}
   #cancelTransition: () => void = () => {}
 
   constructor(options: DiscoveryOptions) {
@@ -80,8 +72,19 @@ export class Discovery {
     this.#clock = options.clock ?? systemClock
     this.#logger = options.logger
     for (const task of ['objects', 'credential', 'ads']) this.readiness.pending(task)
+    this.#authorizer = new StreamAuthorizer({
+      judging: () =>
+        this.#state === undefined || this.#views === undefined
+          ? undefined
+          : { ...this.#state, views: this.#views },
+      reauthorize: () => this.#server.reauthorize(),
+      heardFrom: (peer, node) => {
+        if (this.#agreement.heardFrom(peer, node)) this.#tell()
+      },
+      clock: this.#clock,
+    })
     this.#server = new XdsServer({
-      authorize: (peer, node, typeUrl) => this.#authorize(peer, node, typeUrl),
+      authorize: (peer, node, typeUrl) => this.#authorizer.authorize(peer, node, typeUrl),
       ready: () => this.readiness.ready,
       logger: this.#logger,
       clock: this.#clock,
@@ -116,7 +119,7 @@ export class Discovery {
   /** Ends every stream, cutting what is left after `graceMs` milliseconds. */
   async stop(graceMs = 1_000): Promise<void> {
     for (const end of this.#ends.splice(0)) end()
-    this.#cancelJudging()
+    this.#authorizer.stop()
     this.#cancelTransition()
     this.#recompute.stop()
     this.#peers.stop()
@@ -219,7 +222,7 @@ export class Discovery {
     if (this.#views === undefined) this.#views = new Views(inputs, this.#logger)
     else this.#views.refresh(inputs)
     this.#secureListener(identity, trust)
-    this.#reauthorize(model, trust)
+    this.#authorizer.changed(model, trust)
     this.#peers.sync(model)
     if (renewed) this.#peers.reconnect()
   }
@@ -253,55 +256,6 @@ export class Discovery {
     this.#secure.catch((error) =>
       this.#logger.error({ err: error, ads: this.#options.ads }, 'ADS cannot listen'),
     )
-  }
-
-  /** Open streams are judged again when what they are judged by has changed. */
-  #reauthorize(model: Model, trust: Trust): void {
-    const epoch = canonicalJson([
-      trust.bundles.epoch,
-      model.gateways.map(({ namespace, name, spiffeIds }) => [namespace, name, spiffeIds]),
-      model.origins,
-      model.sharedCas,
-      model.peers.map(({ cluster, trustDomain }) => [cluster, trustDomain]),
-    ])
-    if (epoch === this.#authEpoch) return
-    this.#authEpoch = epoch
-    this.#server.reauthorize()
-  }
-
-  #authorize(peer: StreamPeer, node: NodeInfo, typeUrl: string): Result<ViewSource, Refusal> {
-    const state = this.#state
-    const views = this.#views
-    if (state === undefined || views === undefined)
-      return fail({ code: GRPC.unavailable, message: 'not ready yet' })
-    const { model, trust } = state
-    let client: Parameters<typeof authorize>[1]
-    if (peer.certificate !== undefined) {
-      const svid = this.#verifier.verify(peer.certificate, trust.bundles, this.#clock.now())
-      if (!svid.ok) {
-        const message = `certificate refused (${svid.error.code}): ${svid.error.message}`
-        return fail({ code: GRPC.unauthenticated, message })
-      }
-      client = svid.value
-      this.#judgeAgainAt(svid.value.notAfterMs)
-    }
-    const grant = authorize(model, client, node, typeUrl)
-    if (!grant.ok) return grant
-    const { peer: caller } = grant.value
-    if (caller !== undefined && this.#agreement.heardFrom(caller.id, node)) this.#tell()
-    return ok(views.source(grant.value.view))
-  }
-
-  /** No stream outlives the certificate that it was opened with; whoever has a new one opens another in time. */
-  #judgeAgainAt(ms: number): void {
-    if (ms >= this.#judgedAgainAtMs) return
-    this.#cancelJudging()
-    this.#judgedAgainAtMs = ms
-    const inMs = Math.max(0, ms - this.#clock.now()) + 1
-    this.#cancelJudging = this.#clock.after(inMs, () => {
-      this.#judgedAgainAtMs = Number.POSITIVE_INFINITY
-      this.#server.reauthorize()
-    })
   }
 
   #tell(): void {

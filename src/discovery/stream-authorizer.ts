@@ -1,0 +1,92 @@
+import { SvidVerifier } from '../identity/verify-svid.ts'
+import { canonicalJson } from '../lib/canonical.ts'
+import type { Clock } from '../lib/clock.ts'
+import { fail, ok, type Result } from '../lib/result.ts'
+import type { Model } from '../model/types.ts'
+import { GRPC, type Refusal } from '../xds/grpc.ts'
+import type { ViewSource } from '../xds/snapshot-cache.ts'
+import type { NodeInfo, StreamPeer } from '../xds/types.ts'
+import { authorize } from './authorize.ts'
+import type { Trust } from './trust.ts'
+import type { Views } from './views.ts'
+
+/** What streams are judged by. */
+export interface Judging {
+  readonly model: Model
+  readonly trust: Trust
+  readonly views: Views
+}
+
+export interface StreamAuthorizerOptions {
+  /** What is in force; undefined: streams are refused with UNAVAILABLE. */
+  judging(): Judging | undefined
+  /** Puts every open stream to `authorize` again. */
+  reauthorize(): void
+  /** A peer's discovery server was let in. */
+  heardFrom(cluster: string, node: NodeInfo): void
+  readonly clock: Clock
+}
+
+/** Judges each stream by its certificate, and again when that ends, or when what it was judged by has changed. */
+export class StreamAuthorizer {
+  readonly #options: StreamAuthorizerOptions
+  readonly #verifier = new SvidVerifier()
+  #epoch = ''
+  /** When the first certificate of a stream ends. */
+  #judgedAgainAtMs = Number.POSITIVE_INFINITY
+  #cancelJudging: () => void = () => {}
+
+  constructor(options: StreamAuthorizerOptions) {
+    this.#options = options
+  }
+
+  authorize(peer: StreamPeer, node: NodeInfo, typeUrl: string): Result<ViewSource, Refusal> {
+    const judging = this.#options.judging()
+    if (judging === undefined) return fail({ code: GRPC.unavailable, message: 'not ready yet' })
+    const { model, trust, views } = judging
+    let client: Parameters<typeof authorize>[1]
+    if (peer.certificate !== undefined) {
+      const svid = this.#verifier.verify(peer.certificate, trust.bundles, this.#options.clock.now())
+      if (!svid.ok) {
+        const message = `certificate refused (${svid.error.code}): ${svid.error.message}`
+        return fail({ code: GRPC.unauthenticated, message })
+      }
+      client = svid.value
+      this.#judgeAgainAt(svid.value.notAfterMs)
+    }
+    const grant = authorize(model, client, node, typeUrl)
+    if (!grant.ok) return grant
+    if (grant.value.peer !== undefined) this.#options.heardFrom(grant.value.peer.id, node)
+    return ok(views.source(grant.value.view))
+  }
+
+  /** Open streams are judged again when what they are judged by has changed. */
+  changed(model: Model, trust: Trust): void {
+    const epoch = canonicalJson([
+      trust.bundles.epoch,
+      model.gateways.map(({ namespace, name, spiffeIds }) => [namespace, name, spiffeIds]),
+      model.origins,
+      model.sharedCas,
+      model.peers.map(({ cluster, trustDomain }) => [cluster, trustDomain]),
+    ])
+    if (epoch === this.#epoch) return
+    this.#epoch = epoch
+    this.#options.reauthorize()
+  }
+
+  stop(): void {
+    this.#cancelJudging()
+  }
+
+  /** No stream outlives the certificate that it was opened with; whoever has a new one opens another in time. */
+  #judgeAgainAt(ms: number): void {
+    if (ms >= this.#judgedAgainAtMs) return
+    this.#cancelJudging()
+    this.#judgedAgainAtMs = ms
+    const inMs = Math.max(0, ms - this.#options.clock.now()) + 1
+    this.#cancelJudging = this.#options.clock.after(inMs, () => {
+      this.#judgedAgainAtMs = Number.POSITIVE_INFINITY
+      this.#options.reauthorize()
+    })
+  }
+}
