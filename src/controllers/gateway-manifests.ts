@@ -1,7 +1,7 @@
 import { canonicalJson, contentHash } from '../lib/canonical.ts'
+import { MANAGED_BY, MANAGER } from '../model/managed.ts'
 import type { Gateway, IngressGateway, Manifest } from '../objects/types.ts'
 import { refKey, refOf } from '../objects/types.ts'
-import { MANAGED_BY, MANAGER } from './manifest.ts'
 
 /** Annotation: refKey of the object that a Deployment or Service was made for. */
 export const OWNER = 'isthmus.io/owner'

@@ -1,8 +1,5 @@
+import { MANAGED_BY, MANAGER } from '../model/managed.ts'
 import type { KubeObject } from '../objects/types.ts'
-
-/** Objects that Isthmus made carry this label; without it an object is somebody else's and is never touched. */
-export const MANAGED_BY = 'app.kubernetes.io/managed-by'
-export const MANAGER = 'isthmus'
 
 export const isManaged = (object: KubeObject): boolean => object.metadata.labels[MANAGED_BY] === MANAGER
 

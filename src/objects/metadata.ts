@@ -26,6 +26,7 @@ export function readRef(document: Field, info: KindInfo): ObjectRef {
 export function readMetadata(document: Field, ref: ObjectRef): ObjectMeta {
   const metadata = document.get('metadata')
   const { namespace, organization, tenant, workspace, name } = ref
+  const creationTimestamp = metadata.get('creationTimestamp').value
   return {
     name,
     namespace,
@@ -34,6 +35,8 @@ export function readMetadata(document: Field, ref: ObjectRef): ObjectMeta {
     organization,
     tenant,
     workspace,
+    // YAML reads an unquoted timestamp as text here, JSON has it as text; what is none is nobody's mistake worth a refusal.
+    ...(typeof creationTimestamp === 'string' && { creationTimestamp }),
   }
 }
 

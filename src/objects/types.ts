@@ -11,6 +11,8 @@ export interface ObjectMeta {
   readonly organization: string
   readonly tenant: string
   readonly workspace: string
+  /** RFC 3339, as the API server set it; absent in a document that never went through one. */
+  readonly creationTimestamp?: string
 }
 
 /** What identifies an object: two documents with equal refs are the same object. */

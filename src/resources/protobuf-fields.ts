@@ -65,3 +65,16 @@ export function readEntry<V>(
   })
   return [key, value]
 }
+
+/** Reads one entry of a map into `record`. `__proto__` as a key would not arrive as a member, so it is dropped knowingly. */
+export function readMap<V>(
+  record: Record<string, V>,
+  reader: BinaryReader,
+  absent: V,
+  readValue: (reader: BinaryReader) => V,
+): void {
+  const [key, value] = readEntry(reader.bytes(), absent, readValue)
+  if (key !== '__proto__') record[key] = value
+}
+
+export const readText = (reader: BinaryReader): string => reader.string()

@@ -1,19 +1,14 @@
 // What we make of an entry that a peer sent. A peer is trusted to speak for its own services through its own gateways, and no
 // further: whatever it writes must not harm what others offer, nor what is ours.
+
 import { BlockList, isIP, isIPv6 } from 'node:net'
 import { parseSpiffeId } from '../identity/spiffe-id.ts'
 import { fail, ok, problem, type Result } from '../lib/result.ts'
 import { isClustersOwn, isDnsLabel, isDnsName, parseServiceHost } from '../model/host.ts'
+import { MANAGED_BY, MANAGER } from '../model/managed.ts'
 import type { ClusterInfo } from '../model/types.ts'
 import type { EntryConfig, EntryEndpoint } from './service-entry.ts'
-import {
-  CLUSTER_LABEL,
-  MANAGED_BY,
-  MANAGER,
-  NETWORK_LABEL,
-  RULE_ANNOTATION,
-  TLS_MODE_LABEL,
-} from './service-entry-export.ts'
+import { CLUSTER_LABEL, NETWORK_LABEL, RULE_ANNOTATION, TLS_MODE_LABEL } from './service-entry-export.ts'
 
 /** Entries of one peer that are taken; each costs every sidecar listeners and an address. */
 export const OFFERS_MAX = 10_000

@@ -1,14 +1,11 @@
 import { isIP } from 'node:net'
 import { contentHash } from '../lib/canonical.ts'
 import { NOT_READY_LABEL } from '../model/imports.ts'
+import { ENTRY_NAMESPACE, MANAGED_BY, MANAGER } from '../model/managed.ts'
 import { answeringIds } from '../model/mode.ts'
 import type { ClusterInfo, Exposure, ModelGateway, ModelPort } from '../model/types.ts'
 import type { EntryConfig, EntryPort } from './service-entry.ts'
 
-/** Where generated entries live, as in the reference product. */
-export const ENTRY_NAMESPACE = 'xcp-multicluster'
-export const MANAGED_BY = 'app.kubernetes.io/managed-by'
-export const MANAGER = 'isthmus'
 /** Endpoint labels of the reference product, and Istio's for mutual TLS. */
 export const CLUSTER_LABEL = 'xcp.tetrate.io/cluster'
 export const NETWORK_LABEL = 'network'

@@ -30,8 +30,13 @@ export function entryManifest(entry: EntryConfig): Readonly<Record<string, unkno
 
 /** The parts of a stored ServiceEntry that we read. */
 export interface StoredEntry {
-  readonly metadata: Pick<EntryConfig, 'namespace' | 'name' | 'labels' | 'annotations'>
-  readonly spec: Omit<EntryConfig, 'namespace' | 'name' | 'labels' | 'annotations' | 'endpoints'> & {
+  readonly metadata: Pick<EntryConfig, 'namespace' | 'name' | 'labels' | 'annotations'> & {
+    readonly creationTimestamp?: string
+  }
+  readonly spec: Omit<
+    EntryConfig,
+    'namespace' | 'name' | 'labels' | 'annotations' | 'createTime' | 'endpoints'
+  > & {
     readonly endpoints: readonly Omit<EntryEndpoint, 'network'>[]
   }
 }
@@ -44,6 +49,7 @@ export function entryOf(object: StoredEntry): EntryConfig {
     name: metadata.name,
     labels: metadata.labels,
     annotations: metadata.annotations,
+    ...(metadata.creationTimestamp === undefined ? {} : { createTime: metadata.creationTimestamp }),
     hosts: spec.hosts,
     location: spec.location,
     resolution: spec.resolution,

@@ -1,14 +1,8 @@
 import { own } from '../lib/own.ts'
 import { byText } from '../model/labels.ts'
+import { ENTRY_NAMESPACE, MANAGED_BY, MANAGER } from '../model/managed.ts'
 import type { EntryConfig, EntryEndpoint, EntryPort } from './service-entry.ts'
-import {
-  CLUSTER_LABEL,
-  ENTRY_NAMESPACE,
-  entryNames,
-  MANAGED_BY,
-  MANAGER,
-  RULE_ANNOTATION,
-} from './service-entry-export.ts'
+import { CLUSTER_LABEL, entryNames, RULE_ANNOTATION } from './service-entry-export.ts'
 
 /** What each peer offers: cluster → host → its accepted entry. */
 export type Offers = ReadonlyMap<string, ReadonlyMap<string, EntryConfig>>

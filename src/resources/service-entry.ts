@@ -1,12 +1,13 @@
 // istio.networking.v1alpha3.ServiceEntry inside istio.mcp.v1alpha1.Resource: what peers send each other, and what istiod reads
-// from a `configSources` server. Field numbers: istio/api networking/v1alpha3/{service_entry,workload_entry}.proto, mcp/v1alpha1.
-import { type BinaryReader, BinaryWriter, WireType } from '@bufbuild/protobuf/wire'
-import { contentHash } from '../lib/canonical.ts'
+// from a `configSources` server. Field numbers: istio/api networking/v1alpha3/{service_entry,workload_entry}.proto.
+import { BinaryWriter } from '@bufbuild/protobuf/wire'
 import { fail, ok, problem, type Result } from '../lib/result.ts'
 import type { XdsResource } from '../xds/types.ts'
+import { decodeMcp, encodeMcp, type McpMetadata } from './mcp.ts'
 import {
-  readEntry,
   readFields,
+  readMap,
+  readText,
   writeMap,
   writeMessage,
   writeString,
@@ -30,11 +31,7 @@ export interface EntryEndpoint {
   readonly weight: number
 }
 /** A ServiceEntry as Isthmus writes and exchanges it. */
-export interface EntryConfig {
-  readonly namespace: string
-  readonly name: string
-  readonly labels: Readonly<Record<string, string>>
-  readonly annotations: Readonly<Record<string, string>>
+export interface EntryConfig extends McpMetadata {
   readonly hosts: readonly string[]
   readonly location: 'MESH_EXTERNAL' | 'MESH_INTERNAL'
   readonly resolution: 'NONE' | 'STATIC' | 'DNS'
@@ -44,76 +41,20 @@ export interface EntryConfig {
   readonly subjectAltNames: readonly string[]
 }
 
-export const MCP_RESOURCE_TYPE = 'type.googleapis.com/istio.mcp.v1alpha1.Resource'
 const BODY_TYPE = 'type.googleapis.com/istio.networking.v1alpha3.ServiceEntry'
 const LOCATIONS = ['MESH_EXTERNAL', 'MESH_INTERNAL'] as const
 const RESOLUTIONS = ['NONE', 'STATIC', 'DNS'] as const
 
 /** The MCP resource `namespace/name`, its version the hash of its content. */
 export function encodeEntry(entry: EntryConfig): XdsResource {
-  const name = `${entry.namespace}/${entry.name}`
-  const spec = encodeSpec(entry)
-  const version = contentHash(
-    contentHash(spec) + JSON.stringify([name, sorted(entry.labels), sorted(entry.annotations)]),
-  )
-  const writer = new BinaryWriter()
-  writeMessage(writer, 1, (metadata) => {
-    writeString(metadata, 1, name)
-    writeString(metadata, 3, version)
-    writeMap(metadata, 4, entry.labels, writeString)
-    writeMap(metadata, 5, entry.annotations, writeString)
-  })
-  writeMessage(writer, 2, (any) => {
-    writeString(any, 1, BODY_TYPE)
-    any.tag(2, WireType.LengthDelimited).bytes(spec)
-  })
-  return { name, version, anyTypeUrl: MCP_RESOURCE_TYPE, body: writer.finish() }
+  return encodeMcp(entry, BODY_TYPE, encodeSpec(entry))
 }
 
 /** The inverse; unknown fields are skipped, a body that is no ServiceEntry or no protobuf is a Problem. */
 export function decodeEntry(resource: XdsResource): Result<EntryConfig> {
-  const object = `ServiceEntry/${resource.name}`
-  if (resource.anyTypeUrl !== MCP_RESOURCE_TYPE) {
-    return fail(problem(object, '@type', `is "${resource.anyTypeUrl}", expected ${MCP_RESOURCE_TYPE}`))
-  }
-  try {
-    return decodeResource(resource.body, object)
-  } catch (error) {
-    return fail(
-      problem(
-        object,
-        '',
-        `is not a valid protobuf message (${error instanceof Error ? error.message : error})`,
-      ),
-    )
-  }
-}
-
-function decodeResource(bytes: Uint8Array, object: string): Result<EntryConfig> {
-  let name = ''
-  const labels: Record<string, string> = {}
-  const annotations: Record<string, string> = {}
-  let bodyType = ''
-  let body: Uint8Array = new Uint8Array()
-  readFields(bytes, (no, reader) => {
-    if (no !== 1 && no !== 2) return false
-    readFields(reader.bytes(), (inner, field) => {
-      if (no === 1 && inner === 1) name = field.string()
-      else if (no === 1 && (inner === 4 || inner === 5))
-        put(inner === 4 ? labels : annotations, field, '', readText)
-      else if (no === 2 && inner === 1) bodyType = field.string()
-      else if (no === 2 && inner === 2) body = field.bytes()
-      else return false
-      return true
-    })
-    return true
-  })
-  const [namespace = '', short = '', ...more] = name.split('/')
-  if (namespace === '' || short === '' || more.length > 0) {
-    return fail(problem(object, 'metadata.name', `is "${name}", expected namespace/name`))
-  }
-  if (bodyType !== BODY_TYPE) return fail(problem(object, 'body', `is "${bodyType}", expected ${BODY_TYPE}`))
-  return decodeSpec(body, object, { namespace, name: short, labels, annotations })
+  return decodeMcp(resource, 'ServiceEntry', BODY_TYPE, (spec, metadata) =>
+    decodeSpec(spec, `ServiceEntry/${resource.name}`, metadata),
+  )
 }
 
 function encodeSpec(entry: EntryConfig): Uint8Array {
@@ -143,9 +84,7 @@ function encodeSpec(entry: EntryConfig): Uint8Array {
   return writer.finish()
 }
 
-type Meta = Pick<EntryConfig, 'namespace' | 'name' | 'labels' | 'annotations'>
-
-function decodeSpec(bytes: Uint8Array, object: string, meta: Meta): Result<EntryConfig> {
+function decodeSpec(bytes: Uint8Array, object: string, meta: McpMetadata): Result<EntryConfig> {
   const hosts: string[] = []
   const ports: EntryPort[] = []
   const endpoints: EntryEndpoint[] = []
@@ -191,8 +130,8 @@ function decodeEndpoint(bytes: Uint8Array): EntryEndpoint {
   const rest = { address: '', network: '', locality: '', weight: 0 }
   readFields(bytes, (no, reader) => {
     if (no === 1) rest.address = reader.string()
-    else if (no === 2) put(ports, reader, 0, (value) => value.uint32())
-    else if (no === 3) put(labels, reader, '', readText)
+    else if (no === 2) readMap(ports, reader, 0, (value) => value.uint32())
+    else if (no === 3) readMap(labels, reader, '', readText)
     else if (no === 4) rest.network = reader.string()
     else if (no === 5) rest.locality = reader.string()
     else if (no === 6) rest.weight = reader.uint32()
@@ -201,19 +140,3 @@ function decodeEndpoint(bytes: Uint8Array): EntryEndpoint {
   })
   return { ...rest, ports, labels }
 }
-
-const readText = (reader: BinaryReader): string => reader.string()
-
-/** Reads one map entry into `record`. `__proto__` as a key would not arrive as a member, so it is dropped knowingly. */
-function put<V>(
-  record: Record<string, V>,
-  reader: BinaryReader,
-  absent: V,
-  read: (reader: BinaryReader) => V,
-): void {
-  const [key, value] = readEntry(reader.bytes(), absent, read)
-  if (key !== '__proto__') record[key] = value
-}
-
-const sorted = (record: Readonly<Record<string, string>>): [string, string][] =>
-  Object.entries(record).sort(([a], [b]) => (a < b ? -1 : 1))

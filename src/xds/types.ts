@@ -9,6 +9,8 @@ export const TYPE = {
   nameTable: 'type.googleapis.com/istio.networking.nds.v1.NameTable',
   /** Istio's MCP-over-xDS uses `group/version/Kind` as the type URL; the body is `Any(istio.mcp.v1alpha1.Resource)`. */
   serviceEntry: 'networking.istio.io/v1alpha3/ServiceEntry',
+  workloadEntry: 'networking.istio.io/v1alpha3/WorkloadEntry',
+  destinationRule: 'networking.istio.io/v1alpha3/DestinationRule',
 } as const
 
 /** One named resource, encoded once whoever receives it. */

@@ -1,0 +1,16 @@
+// What marks the objects that Isthmus writes, and where its ServiceEntries stand.
+
+/** Objects that Isthmus made carry this label; without it an object is somebody else's and is never touched. */
+export const MANAGED_BY = 'app.kubernetes.io/managed-by'
+export const MANAGER = 'isthmus'
+
+/** Where generated entries live, as in the reference product. */
+export const ENTRY_NAMESPACE = 'xcp-multicluster'
+
+/** Whether an object is a ServiceEntry that Isthmus wrote. */
+export function isManagedEntry(metadata: {
+  readonly namespace: string
+  readonly labels: Readonly<Record<string, string>>
+}): boolean {
+  return metadata.namespace === ENTRY_NAMESPACE && metadata.labels[MANAGED_BY] === MANAGER
+}
