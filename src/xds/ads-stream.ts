@@ -5,8 +5,9 @@
 // LDS, RDS and NDS wait for the answer to CDS, because an Envoy holds that answer while a cluster warms; EDS and SDS must not
 // wait for it, because they are what the cluster warms with.
 import { endpointsOf } from './endpoints-of.ts'
+import { nonceOf } from './frames.ts'
 import type { Push, Variant, XdsRequest } from './messages.ts'
-import type { Changes } from './snapshot-cache.ts'
+import { NackDamping } from './nack-damping.ts'
 import { Subscription, type SubscriptionStatus, type Verdict, type View } from './subscription.ts'
 import { BREAK_ORDER, byMakeOrder, isWholeState, NEVER_ANSWERED, WAITS_FOR_CLUSTERS } from './type-rules.ts'
 import { TYPE } from './types.ts'
@@ -27,6 +28,9 @@ export class AdsStream {
   readonly #ackTimeoutMs: number
   readonly #subscriptions = new Map<string, Subscription>()
   readonly #deadlines = new Map<string, number>()
+  /** The subscriptions in the order in which additions go out. */
+  #ordered: readonly Subscription[] = []
+  readonly #damping = new NackDamping()
   #resumesNamed = false
   #nonce = 0
 
@@ -41,26 +45,27 @@ export class AdsStream {
     this.#resumesNamed = true
   }
 
-  request(request: XdsRequest): Verdict {
-    if (request.typeUrl === NEVER_ANSWERED) return 'none'
-    const subscription = this.#subscription(request.typeUrl)
-    const verdict = subscription.request(request, this.#options.view(request.typeUrl))
-    if (!subscription.awaiting) this.#deadlines.delete(request.typeUrl)
+  request(request: XdsRequest, nowMs: number): Verdict {
+    const { typeUrl } = request
+    if (typeUrl === NEVER_ANSWERED) return 'none'
+    const subscription = this.#subscription(typeUrl)
+    const verdict = subscription.request(request, this.#options.view(typeUrl))
+    if (!subscription.awaiting) this.#deadlines.delete(typeUrl)
+    if (verdict === 'ack') this.#damping.accepted(typeUrl)
+    if (verdict === 'nack') this.#damping.refused(typeUrl, nowMs)
     return verdict
   }
 
-  /** The view changed. */
-  changed(changes: Changes): void {
-    for (const [typeUrl, names] of changes) {
-      const subscription = this.#subscriptions.get(typeUrl)
-      if (names.size === 0) subscription?.owe()
-      else subscription?.changed(names)
-    }
+  /** These resources of the type's view are others now, or gone. No name: only the view's identifier is another. */
+  changed(typeUrl: string, names: ReadonlySet<string>): void {
+    const subscription = this.#subscriptions.get(typeUrl)
+    if (names.size === 0) subscription?.owe()
+    else subscription?.changed(names)
   }
 
-  /** Gives up waiting for answers that are overdue. Returns when to call again (milliseconds, same clock), if ever. */
+  /** Gives up waiting for answers that are overdue. Returns when to call again and to pull (milliseconds, same clock), if ever. */
   expire(nowMs: number): number | undefined {
-    let next: number | undefined
+    let next = this.#damping.nextMs(nowMs)
     for (const [typeUrl, deadline] of this.#deadlines) {
       if (deadline <= nowMs) {
         this.#subscriptions.get(typeUrl)?.release()
@@ -73,8 +78,8 @@ export class AdsStream {
   /** The next response to write, or undefined: call again after the next event. */
   pull(nowMs: number): Push | undefined {
     let held = false
-    for (const subscription of this.#inMakeOrder()) {
-      if (WAITS_FOR_CLUSTERS.has(subscription.rules.typeUrl) && this.#clustersBusy()) held = true
+    for (const subscription of this.#ordered) {
+      if (WAITS_FOR_CLUSTERS.has(subscription.rules.typeUrl) && this.#clustersBusy(nowMs)) held = true
       else {
         const push = this.#next(subscription, 'make', nowMs)
         if (push !== undefined) return push
@@ -110,7 +115,8 @@ export class AdsStream {
 
   #next(subscription: Subscription, phase: 'make' | 'break', nowMs: number): Push | undefined {
     const { typeUrl } = subscription.rules
-    const nonce = String(this.#nonce + 1)
+    if (this.#damping.holds(typeUrl, nowMs)) return undefined
+    const nonce = nonceOf(this.#nonce + 1)
     const push = subscription.next(phase, this.#options.view(typeUrl), { nonce, budget: this.#budget })
     if (push === undefined) return undefined
     this.#nonce++
@@ -124,15 +130,12 @@ export class AdsStream {
   }
 
   /** Clusters are on their way and not yet taken, or endpoints that they wait for are. */
-  #clustersBusy(): boolean {
+  #clustersBusy(nowMs: number): boolean {
     return (
+      this.#damping.holds(TYPE.cluster, nowMs) ||
       this.#subscriptions.get(TYPE.cluster)?.awaiting === true ||
       this.#subscriptions.get(TYPE.endpoints)?.behind === true
     )
-  }
-
-  #inMakeOrder(): Subscription[] {
-    return [...this.#subscriptions.values()].sort((a, b) => byMakeOrder(a.rules.typeUrl, b.rules.typeUrl))
   }
 
   #subscription(typeUrl: string): Subscription {
@@ -142,6 +145,9 @@ export class AdsStream {
       const { variant } = this.#options
       subscription = new Subscription({ typeUrl, variant, wholeState, resumesNamed: this.#resumesNamed })
       this.#subscriptions.set(typeUrl, subscription)
+      this.#ordered = [...this.#ordered, subscription].sort((a, b) =>
+        byMakeOrder(a.rules.typeUrl, b.rules.typeUrl),
+      )
     }
     return subscription
   }

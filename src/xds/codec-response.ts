@@ -1,39 +1,25 @@
-// DiscoveryResponse and DeltaDiscoveryResponse, both ways, by hand. Each resource is encoded once in its life (its framed chunk
-// hangs on the XdsResource), and the concatenation for one set of resources once for all streams that send that set: a stream
-// pays for its own head (type, nonce, version, removals) only. Protobuf fields may stand in any order.
+// DiscoveryResponse and DeltaDiscoveryResponse, both ways, by hand: field numbers from envoy/service/discovery/v3/discovery.proto.
+// Each resource is encoded once in its life: its chunk (`field 2, length, …`) hangs on the XdsResource.
 import { BinaryReader, BinaryWriter, WireType } from '@bufbuild/protobuf/wire'
 import { contentHash } from '../lib/canonical.ts'
 import { fail, ok, type Result } from '../lib/result.ts'
-import type { Push, Variant, XdsResponse } from './messages.ts'
+import type { Content, Variant, XdsResponse } from './messages.ts'
 import type { XdsResource } from './types.ts'
 
 const LEN = WireType.LengthDelimited
 const ENVELOPED = 'type.googleapis.com/envoy.service.discovery.v3.Resource'
-/** How many different sets that start with the same resource are kept. */
-const BODIES_PER_RESOURCE = 3
 
 const chunks: Record<Variant, WeakMap<XdsResource, Uint8Array>> = {
   sotw: new WeakMap(),
   delta: new WeakMap(),
 }
-type Body = { readonly resources: readonly XdsResource[]; readonly bytes: Buffer }
-const bodies: Record<Variant, WeakMap<XdsResource, Body[]>> = { sotw: new WeakMap(), delta: new WeakMap() }
 
-/** The message in two parts, to be written one after the other: the stream's own head and the body it shares with others. */
-export function encodePush(
-  variant: Variant,
-  push: Push,
-  identifier = '',
-): { readonly head: Uint8Array; readonly body: Buffer } {
-  return { head: encodeHead(variant, push, identifier), body: encodeBody(variant, push.resources) }
-}
-
-function encodeHead(variant: Variant, push: Push, identifier: string): Uint8Array {
+/** The message without its nonce, in parts to be written one after the other. `identifier`: `control_plane.identifier`. */
+export function encodeContent(variant: Variant, content: Content, identifier = ''): Uint8Array[] {
   const writer = new BinaryWriter()
-  writer.tag(1, LEN).string(push.version)
-  writer.tag(4, LEN).string(push.typeUrl)
-  writer.tag(5, LEN).string(push.nonce)
-  if (variant === 'delta') for (const name of push.removed) writer.tag(6, LEN).string(name)
+  writer.tag(1, LEN).string(content.version)
+  writer.tag(4, LEN).string(content.typeUrl)
+  if (variant === 'delta') for (const name of content.removed) writer.tag(6, LEN).string(name)
   if (identifier !== '')
     writer
       .tag(variant === 'sotw' ? 6 : 7, LEN)
@@ -41,23 +27,12 @@ function encodeHead(variant: Variant, push: Push, identifier: string): Uint8Arra
       .tag(1, LEN)
       .string(identifier)
       .join()
-  return writer.finish()
+  return [writer.finish(), ...content.resources.map((one) => chunkOf(variant, one))]
 }
 
-function encodeBody(variant: Variant, resources: readonly XdsResource[]): Buffer {
-  const first = resources[0]
-  if (first === undefined) return Buffer.alloc(0)
-  const kept = bodies[variant].get(first) ?? []
-  bodies[variant].set(first, kept)
-  const same = kept.find((one) => sameMembers(one.resources, resources))
-  if (same !== undefined) return same.bytes
-  const bytes = Buffer.concat(resources.map((one) => chunkOf(variant, one)))
-  if (kept.unshift({ resources, bytes }) > BODIES_PER_RESOURCE) kept.pop()
-  return bytes
-}
-
-function sameMembers(a: readonly XdsResource[], b: readonly XdsResource[]): boolean {
-  return a.length === b.length && a.every((one, index) => one === b[index])
+/** The field that is left out above. Protobuf fields may stand in any order, and it has the same number in both variants. */
+export function encodeNonce(nonce: string): Uint8Array {
+  return new BinaryWriter().tag(5, LEN).string(nonce).finish()
 }
 
 /** `field 2, length, Any` (SotW) or `field 2, length, Resource` (Delta). */

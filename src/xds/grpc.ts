@@ -22,6 +22,14 @@ export const GRPC = {
 export interface Refusal {
   readonly code: number
   readonly message: string
+  /** One of a few words, by which refusals are counted; without it they are counted by the code. */
+  readonly reason?: string
+}
+
+/** What a refusal is counted as. */
+export function reasonOf({ code, reason }: Refusal): string {
+  const name = Object.entries(GRPC).find(([, each]) => each === code)?.[0] ?? String(code)
+  return reason ?? name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
 }
 
 const PREFIX_BYTES = 5
@@ -73,6 +81,7 @@ export class MessageReader {
         return fail({
           code: GRPC.resourceExhausted,
           message: `message of ${length} bytes, at most ${this.#maxBytes}`,
+          reason: 'message-too-large',
         })
       const end = PREFIX_BYTES + length
       if (this.#size < end) break

@@ -24,10 +24,9 @@ export interface XdsRequest {
   readonly errorDetail: string | undefined
 }
 
-/** `DiscoveryResponse` and `DeltaDiscoveryResponse` in one, as the server sends it. */
-export interface Push {
+/** What a `DiscoveryResponse` or `DeltaDiscoveryResponse` says, whoever receives it. */
+export interface Content {
   readonly typeUrl: string
-  readonly nonce: string
   /** `version_info`, or `system_version_info` (debugging only) in Delta. */
   readonly version: string
   readonly resources: readonly XdsResource[]
@@ -35,8 +34,16 @@ export interface Push {
   readonly removed: readonly string[]
 }
 
+/** A response as the server sends it to one stream. */
+export interface Push extends Content {
+  readonly nonce: string
+  /** The state of the type that it was taken from: whoever pushes the same content from the same state shares one encoding. */
+  readonly view: ReadonlyMap<string, XdsResource>
+}
+
 /** A response as the client reads it. In SotW the resources' versions are hashes of their bodies. */
-export interface XdsResponse extends Push {
+export interface XdsResponse extends Content {
+  readonly nonce: string
   /** `control_plane.identifier`. */
   readonly identifier: string
 }

@@ -6,24 +6,22 @@ import type { Logger } from '../lib/log.ts'
 import type { Result } from '../lib/result.ts'
 import { AdsStream } from './ads-stream.ts'
 import { decodeRequest } from './codec-request.ts'
-import { encodePush } from './codec-response.ts'
-import { closeSoon, GRPC, MessageReader, messagePrefix, type Refusal, trailersOf } from './grpc.ts'
+import { nonceTail, sharedFrame } from './frames.ts'
+import { closeSoon, GRPC, MessageReader, type Refusal, trailersOf } from './grpc.ts'
 import type { Variant, XdsRequest } from './messages.ts'
-import type { ViewSource } from './snapshot-cache.ts'
+import { RequestGate, type RequestLimits } from './request-gate.ts'
+import type { Changes, ViewSource } from './snapshot-cache.ts'
 import type { SubscriptionStatus, View } from './subscription.ts'
-import { NEVER_ANSWERED } from './type-rules.ts'
 import type { NodeInfo, StreamPeer } from './types.ts'
 
 /** Our own clients keep named resources over a reconnect, so that those that they still have need not be sent. */
 export const OWN_USER_AGENT = 'isthmus'
 
-export interface StreamLimits {
+export interface StreamLimits extends RequestLimits {
   /** Largest request, bytes. */
   readonly maxMessageBytes: number
   /** Names that one stream may want, all types together. */
   readonly maxNames: number
-  /** Types that one stream may ask for. */
-  readonly maxTypes: number
   /** How long an unanswered response holds back the next, milliseconds. */
   readonly ackTimeoutMs: number
   /** Where a response that can be split is split, bytes. */
@@ -56,7 +54,7 @@ const EMPTY: View = new Map()
 export class ServerStream {
   readonly #stream: ServerHttp2Stream
   readonly #variant: Variant
-  readonly #onlyType: string | undefined
+  readonly #gate: RequestGate
   readonly #peer: StreamPeer
   readonly #host: StreamHost
   readonly #state: AdsStream
@@ -64,7 +62,6 @@ export class ServerStream {
   readonly #sources = new Map<string, ViewSource>()
   readonly #watches = new Map<ViewSource, () => void>()
   readonly #since: number
-  #node: NodeInfo | undefined
   #ending: Refusal = { code: GRPC.ok, message: '' }
   #ended = false
   #blocked = false
@@ -83,7 +80,7 @@ export class ServerStream {
   ) {
     this.#stream = stream
     this.#variant = variant
-    this.#onlyType = onlyType
+    this.#gate = new RequestGate(onlyType, host.limits)
     this.#peer = peer
     this.#host = host
     this.#since = host.clock.now()
@@ -102,14 +99,16 @@ export class ServerStream {
       this.#blocked = false
       this.#flush()
     })
-    stream.on('error', (error) => host.logger.debug({ err: error, node: this.#node?.id }, 'xds stream error'))
+    stream.on('error', (error) =>
+      host.logger.debug({ err: error, node: this.#gate.node?.id }, 'xds stream error'),
+    )
     stream.on('close', () => this.#stop())
   }
 
   status(): ClientStatus {
     return {
-      nodeId: this.#node?.id ?? '',
-      userAgent: this.#node?.userAgentName ?? '',
+      nodeId: this.#gate.node?.id ?? '',
+      userAgent: this.#gate.node?.userAgentName ?? '',
       address: this.#peer.address,
       variant: this.#variant,
       connectedSinceMs: this.#since,
@@ -127,7 +126,7 @@ export class ServerStream {
     this.#stop()
     if (why.code !== GRPC.ok)
       this.#host.logger.info(
-        { node: this.#node?.id, address: this.#peer.address, ...why },
+        { node: this.#gate.node?.id, address: this.#peer.address, ...why },
         'xds stream ended',
       )
     if (!this.#stream.destroyed) this.#stream.end()
@@ -136,7 +135,7 @@ export class ServerStream {
 
   /** Asks again who may see what: for when trust or reachability changed under an open stream. */
   reauthorize(): void {
-    const node = this.#node
+    const node = this.#gate.node
     if (node === undefined) return
     for (const [typeUrl, before] of [...this.#sources]) {
       if (this.#ended) return
@@ -150,7 +149,7 @@ export class ServerStream {
       this.#watch()
       const old = before.current().get(typeUrl) ?? EMPTY
       const now = verdict.value.current().get(typeUrl) ?? EMPTY
-      this.#state.changed(new Map([[typeUrl, new Set([...old.keys(), ...now.keys()])]]))
+      this.#state.changed(typeUrl, new Set([...old.keys(), ...now.keys()]))
       this.#schedule()
     }
   }
@@ -164,49 +163,40 @@ export class ServerStream {
       const request = decodeRequest(this.#variant, message, { maxNames })
       const refusal = request.ok
         ? this.#onRequest(request.value)
-        : { code: GRPC.invalidArgument, message: request.error }
+        : { code: GRPC.invalidArgument, message: request.error, reason: 'malformed' }
       if (refusal === undefined) continue
       this.end(refusal)
       return
     }
   }
 
-  #onRequest(request: XdsRequest): Refusal | undefined {
-    this.#node ??= request.node
-    const node = this.#node
-    if (node === undefined || node.id === '')
-      return { code: GRPC.invalidArgument, message: 'the first request of a stream must carry node.id' }
-    if (this.#onlyType !== undefined && request.typeUrl !== '' && request.typeUrl !== this.#onlyType)
-      return {
-        code: GRPC.invalidArgument,
-        message: `type_url ${request.typeUrl} on a stream of ${this.#onlyType}`,
-      }
-    const typeUrl = request.typeUrl === '' ? (this.#onlyType ?? '') : request.typeUrl
-    if (typeUrl === '') return { code: GRPC.invalidArgument, message: 'type_url is required' }
-    if (typeUrl === NEVER_ANSWERED) return undefined
-    const refusal = this.#admit(node, typeUrl)
+  #onRequest(asked: XdsRequest): Refusal | undefined {
+    const nowMs = this.#host.clock.now()
+    const answer = this.#gate.pass(asked, nowMs)
+    if (answer.kind === 'refuse') return answer.refusal
+    if (answer.kind === 'ignore') return undefined
+    const { request, node } = answer
+    const refusal = answer.firstOfType ? this.#admit(node, request.typeUrl) : undefined
     if (refusal !== undefined) return refusal
-    const verdict = this.#state.request({ ...request, typeUrl })
+    const verdict = this.#state.request(request, nowMs)
     if (verdict === 'nack') {
-      const { responseNonce: nonce, errorDetail: detail } = request
+      const { typeUrl, responseNonce: nonce, errorDetail: detail } = request
       this.#host.logger.warn(
         { node: node.id, address: this.#peer.address, typeUrl, nonce, detail },
         'xds client refused resources',
       )
     }
     const { maxNames } = this.#host.limits
-    if (this.#state.size().names > maxNames)
-      return { code: GRPC.resourceExhausted, message: `more than ${maxNames} resource names on one stream` }
+    if (this.#state.size().names > maxNames) {
+      const message = `more than ${maxNames} resource names on one stream`
+      return { code: GRPC.resourceExhausted, message, reason: 'too-many-names' }
+    }
     this.#schedule()
     return undefined
   }
 
-  /** At the first request of a type: may this client see it, and which view of it? */
+  /** May this client see the type, and which view of it? */
   #admit(node: NodeInfo, typeUrl: string): Refusal | undefined {
-    if (this.#sources.has(typeUrl)) return undefined
-    const { maxTypes } = this.#host.limits
-    if (this.#sources.size >= maxTypes)
-      return { code: GRPC.resourceExhausted, message: `more than ${maxTypes} types on one stream` }
     const verdict = this.#host.authorize(this.#peer, node, typeUrl)
     if (!verdict.ok) return verdict.error
     if (this.#sources.size === 0 && node.userAgentName === OWN_USER_AGENT) this.#state.resumeNamed()
@@ -225,15 +215,18 @@ export class ServerStream {
     }
     for (const source of used) {
       if (this.#watches.has(source)) continue
-      const stop = source.watch((changes) => {
-        // Two types of one stream may come from different views: only a type's own view speaks for it.
-        this.#state.changed(
-          new Map([...changes].filter(([typeUrl]) => this.#sources.get(typeUrl) === source)),
-        )
-        this.#schedule()
-      })
-      this.#watches.set(source, stop)
+      this.#watches.set(
+        source,
+        source.watch((changes) => this.#changed(source, changes)),
+      )
     }
+  }
+
+  #changed(source: ViewSource, changes: Changes): void {
+    // Two types of one stream may come from different views: only a type's own view speaks for it.
+    for (const [typeUrl, names] of changes)
+      if (this.#sources.get(typeUrl) === source) this.#state.changed(typeUrl, names)
+    this.#schedule()
   }
 
   /** Coalesces what happens in one turn of the event loop: an Envoy asks for endpoints one request per name. */
@@ -249,14 +242,14 @@ export class ServerStream {
     while (!this.#ended && !this.#blocked) {
       const push = this.#state.pull(this.#host.clock.now())
       if (push === undefined) break
-      const { head, body } = encodePush(this.#variant, push, this.#sources.get(push.typeUrl)?.identifier?.())
-      const start = Buffer.concat([messagePrefix(head.length + body.length), head])
+      const identifier = this.#sources.get(push.typeUrl)?.identifier?.() ?? ''
+      const frame = sharedFrame(this.#variant, push, identifier)
+      const tail = nonceTail(push.nonce)
       this.#stream.cork()
-      let taken = this.#stream.write(start)
-      if (body.length > 0) taken = this.#stream.write(body)
+      this.#stream.write(frame)
+      this.#blocked = !this.#stream.write(tail)
       this.#stream.uncork()
-      this.#blocked = !taken
-      this.#bytesSent += start.length + body.length
+      this.#bytesSent += frame.length + tail.length
       this.#pushes++
     }
     this.#armTimer()

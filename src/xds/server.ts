@@ -37,6 +37,8 @@ const DEFAULT_LIMITS: XdsServerLimits = {
   maxMessageBytes: 16 * 1024 * 1024,
   maxNames: 100_000,
   maxTypes: 32,
+  maxRequestsPerSecond: 500,
+  requestBurst: 20_000,
   ackTimeoutMs: 5_000,
   maxResponseBytes: 3 * 1024 * 1024 - 64 * 1024,
   maxConnections: 10_000,

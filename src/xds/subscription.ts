@@ -180,7 +180,7 @@ export class Subscription {
     if (answer === undefined) return undefined
     this.#send(limits.nonce, answer.version, answer.resources, NOBODY)
     return {
-      ...this.#envelope(limits.nonce, answer.version),
+      ...this.#envelope(limits.nonce, answer.version, view),
       resources: answer.resources,
       removed: NOBODY,
       fresh: answer.fresh,
@@ -214,7 +214,7 @@ export class Subscription {
     if (resources.length + removed.length === 0 && !(this.#owed && phase === 'make')) return undefined
     const version = mapVersion(view)
     this.#send(limits.nonce, version, resources, removed)
-    return { ...this.#envelope(limits.nonce, version), resources, removed, fresh: resources }
+    return { ...this.#envelope(limits.nonce, version, view), resources, removed, fresh: resources }
   }
 
   #lacks(resource: XdsResource): boolean {
@@ -224,8 +224,8 @@ export class Subscription {
     )
   }
 
-  #envelope(nonce: string, version: string) {
-    return { typeUrl: this.rules.typeUrl, nonce, version }
+  #envelope(nonce: string, version: string, view: View) {
+    return { typeUrl: this.rules.typeUrl, nonce, version, view }
   }
 
   #send(nonce: string, version: string, resources: readonly XdsResource[], removed: readonly string[]): void {

@@ -19,7 +19,9 @@ class Bench {
   constructor(variant: Variant = 'delta', budget = 1_000_000) {
     const view = (typeUrl: string) => this.cache.current().get(typeUrl) ?? new Map()
     this.stream = new AdsStream({ variant, view, budget, ackTimeoutMs: 5_000 })
-    this.cache.watch((changes) => this.stream.changed(changes))
+    this.cache.watch((changes) => {
+      for (const [typeUrl, names] of changes) this.stream.changed(typeUrl, names)
+    })
   }
 
   set(typeUrl: string, ...resources: XdsResource[]): this {
@@ -28,7 +30,7 @@ class Bench {
   }
 
   ask(typeUrl: string, fields: Partial<XdsRequest> = {}) {
-    return this.stream.request(request({ typeUrl, ...fields }))
+    return this.stream.request(request({ typeUrl, ...fields }), this.nowMs)
   }
 
   /** What goes out now, without any answer: `CDS a,b -c`. */
@@ -346,9 +348,42 @@ t.test(
     bench.set(CDS, cluster('a'), cluster('bad'))
     t.same(bench.pull(), ['CDS a,bad'])
     bench.nack(CDS, 'no')
-    bench.stream.changed(new Map([[CDS, new Set(['a', 'bad'])]]))
+    bench.stream.changed(CDS, new Set(['a', 'bad']))
     t.same(bench.pull(), [])
     bench.set(CDS, cluster('a'), cluster('c'))
     t.same(bench.pull(), ['CDS a,c'])
   },
 )
+
+for (const variant of ['sotw', 'delta'] as const) {
+  t.test(
+    `${variant}: who refuses every version gets the next one later and later, and only the latest`,
+    async (t) => {
+      const bench = new Bench(variant)
+      bench.set(CDS, cluster('a', 1)).set(LDS, listener('l', 1))
+      bench.ask(CDS)
+      bench.ask(LDS)
+      let version = 1
+      const waits: number[] = []
+      for (let round = 0; round < 9; round++) {
+        const from = bench.nowMs
+        let out = bench.pull()
+        while (out.length === 0) {
+          bench.nowMs = bench.stream.expire(bench.nowMs) ?? Number.NaN
+          out = bench.pull()
+        }
+        waits.push(bench.nowMs - from)
+        t.same(out, ['CDS a'], 'listeners wait for the clusters that they may refer to')
+        bench.nack(CDS, 'a is bad')
+        for (let n = 0; n < 3; n++) bench.set(CDS, cluster('a', ++version))
+      }
+      t.same(waits, [0, 0, 200, 400, 800, 1_600, 3_200, 5_000, 5_000])
+      bench.nowMs += 5_000
+      t.same(bench.pull(), ['CDS a'])
+      bench.ack(CDS)
+      t.same(bench.pull(), ['LDS l'])
+      bench.set(CDS, cluster('a', ++version))
+      t.same(bench.pull(), ['CDS a'], 'one good version and it is as any other client')
+    },
+  )
+}

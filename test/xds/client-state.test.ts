@@ -75,13 +75,18 @@ class Wire {
     this.view = new Map(this.view)
     if (resource === undefined) this.view.delete(name)
     else this.view.set(name, resource)
-    this.#stream.changed(new Map([[this.client.typeUrl, new Set([name])]]))
+    this.#stream.changed(this.client.typeUrl, new Set([name]))
   }
+
+  #nowMs = 0
 
   #toServer(): boolean {
     const request = this.#up.shift()
-    if (request !== undefined) this.#stream.request(request)
-    for (let push = this.#stream.pull(0); push !== undefined; push = this.#stream.pull(0))
+    // Long enough after each other that no refusal is waited for.
+    this.#nowMs += 10_000
+    if (request !== undefined) this.#stream.request(request, this.#nowMs)
+    this.#nowMs += 10_000
+    for (let push = this.#stream.pull(this.#nowMs); push !== undefined; push = this.#stream.pull(this.#nowMs))
       this.#down.push({ ...push, identifier: '' })
     return request !== undefined
   }
