@@ -76,6 +76,5 @@ message Config {
 /** What a bootstrap may hold besides the resources that the generated code knows. */
 export const DESCRIPTOR_ROOTS: readonly string[] = [
   'envoy/config/bootstrap/v3/bootstrap.proto',
-  'envoy/extensions/upstreams/http/v3/http_protocol_options.proto',
   ...Object.keys(NEWER_FILES),
 ]
