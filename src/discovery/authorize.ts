@@ -1,4 +1,3 @@
-import { isIP } from 'node:net'
 import { discoveryId, parseWorkload, type SpiffeId, workloadId } from '../identity/spiffe-id.ts'
 import { fail, ok, type Result } from '../lib/result.ts'
 import { originOf } from '../model/origins.ts'
@@ -6,6 +5,7 @@ import type { ClusterInfo, Model } from '../model/types.ts'
 import { parseBindRange } from '../resources/bind-address.ts'
 import { GRPC, type Refusal } from '../xds/grpc.ts'
 import { type NodeInfo, TYPE } from '../xds/types.ts'
+import { claim, clientKind, dnsClaim, socketClaim } from './node-claims.ts'
 import { parseNodeId } from './node-id.ts'
 import type { ViewKey } from './views.ts'
 
@@ -87,15 +87,17 @@ function authorizePeer(
 
 function authorizeProxy(model: Model, id: SpiffeId | undefined, node: NodeInfo): Result<Grant, Refusal> {
   const parsed = parseNodeId(node.id)
-  if (!parsed.ok) return fail({ code: GRPC.invalidArgument, message: parsed.error })
+  if (!parsed.ok) return invalid(parsed.error)
   const { kind, name, namespace } = parsed.value
   const secrets = id !== undefined
   const credentialFile = claim(node, 'ISTHMUS_CREDENTIAL_FILE') ?? ''
+  const client = clientKind(node)
   if (kind === 'router') {
+    if (client === 'grpc') return invalid(`node.id "${node.id}": a gRPC client is a sidecar~…, not a gateway`)
     const refusal = id === undefined ? undefined : wrongGateway(model, id, name, namespace)
     if (refusal !== undefined) return denied(refusal)
-    const bind = readGatewayBind(node)
-    if (!bind.ok) return fail({ code: GRPC.invalidArgument, message: bind.error })
+    const bind = socketClaim('ISTHMUS_BIND', claim(node, 'ISTHMUS_BIND') ?? '0.0.0.0:15443')
+    if (!bind.ok) return invalid(bind.error)
     return ok({
       view: {
         kind: 'gateway',
@@ -111,12 +113,15 @@ function authorizeProxy(model: Model, id: SpiffeId | undefined, node: NodeInfo):
   if (id !== undefined && workload?.namespace !== namespace) {
     return denied(`${id.uri} is not a workload of namespace ${namespace}, which node.id names`)
   }
+  if (client === 'grpc') return ok({ view: { kind: 'grpc' } })
   const bind = claim(node, 'ISTHMUS_BIND') ?? DEFAULT_BIND
   const range = parseBindRange(bind)
-  if (!range.ok)
-    return fail({ code: GRPC.invalidArgument, message: `node.metadata.ISTHMUS_BIND ${range.error}` })
+  if (!range.ok) return invalid(`node.metadata.ISTHMUS_BIND ${range.error}`)
+  const envoy = client === 'envoy'
+  const dns = envoy ? dnsClaim(node) : ok(undefined)
+  if (!dns.ok) return invalid(dns.error)
   return ok({
-    view: { kind: 'sidecar', bind, secrets, credentialFile, hostNames: node.userAgentName !== 'envoy' },
+    view: { kind: 'sidecar', bind, secrets, credentialFile, hostNames: !envoy, http: envoy, dns: dns.value },
   })
 }
 
@@ -139,23 +144,8 @@ function claimMismatch(node: NodeInfo, proved: ClusterInfo): string | undefined 
   return undefined
 }
 
-function readGatewayBind(
-  node: NodeInfo,
-): Result<{ readonly address: string; readonly port: number }, string> {
-  const text = claim(node, 'ISTHMUS_BIND') ?? '0.0.0.0:15443'
-  const colon = text.lastIndexOf(':')
-  const address = text.slice(0, colon).replace(/^\[(.*)\]$/, '$1')
-  const port = Number(text.slice(colon + 1))
-  if (isIP(address) === 0 || !Number.isInteger(port) || port < 0 || port > 65_535) {
-    return fail(`node.metadata.ISTHMUS_BIND "${text}": expected IP:PORT such as 0.0.0.0:15443`)
-  }
-  return ok({ address, port })
-}
-
-function claim(node: NodeInfo, name: string): string | undefined {
-  const value = node.metadata[name]
-  return typeof value === 'string' && value !== '' ? value : undefined
-}
-
 const denied = (message: string): { readonly ok: false; readonly error: Refusal } =>
   fail({ code: GRPC.permissionDenied, message })
+
+const invalid = (message: string): { readonly ok: false; readonly error: Refusal } =>
+  fail({ code: GRPC.invalidArgument, message })

@@ -2,8 +2,10 @@ import type { Logger } from '../lib/log.ts'
 import { exportsFor } from '../model/export-of.ts'
 import type { ClusterInfo, Model } from '../model/types.ts'
 import { parseBindRange } from '../resources/bind-address.ts'
+import type { DnsOptions } from '../resources/dns-filter.ts'
 import type { DomainBundle } from '../resources/envoy.ts'
 import { gatewayResources } from '../resources/gateway-resources.ts'
+import { grpcResources } from '../resources/grpc-resources.ts'
 import { encodeEntry } from '../resources/service-entry.ts'
 import { exportEntries } from '../resources/service-entry-export.ts'
 import { sidecarResources } from '../resources/sidecar-resources.ts'
@@ -27,7 +29,16 @@ export type ViewKey =
       /** Whether it knows our principal for a caller's issuer. */
       readonly issuers: boolean
     })
-  | (ProxyView & { readonly kind: 'sidecar'; readonly bind: string; readonly hostNames: boolean })
+  | (ProxyView & {
+      readonly kind: 'sidecar'
+      readonly bind: string
+      readonly hostNames: boolean
+      /** Whether HTTP is served as such, and DNS in its own proxy: an Envoy's. */
+      readonly http: boolean
+      readonly dns: DnsOptions | undefined
+    })
+  /** Of the cluster's gRPC clients, all of them. */
+  | { readonly kind: 'grpc' }
   | { readonly kind: 'exports'; readonly cluster: string }
 
 /** What views are computed from. */
@@ -157,6 +168,7 @@ function compute(
   previous: SnapshotBuilder | undefined,
 ): SnapshotBuilder {
   if (key.kind === 'exports') return exportsView(model, model.clusters.get(key.cluster), previous)
+  if (key.kind === 'grpc') return grpcResources(model, previous)
   if (key.kind === 'gateway') {
     const gateway = model.gateways.find((each) => `${each.namespace}/${each.name}` === key.gateway)
     return gatewayResources(model, gateway, { ...key, bundles }, previous)

@@ -37,6 +37,32 @@ export interface CallableHost {
   readonly noShortName: boolean
 }
 
+/** Istio's name of an upstream: `outbound|9080||productpage.bookinfo.svc.cluster.local`. */
+export function upstreamName(host: string, port: number): string {
+  return `outbound|${port}||${host}`
+}
+
+/** The names that a host goes by: itself and, for a Kubernetes service, `svc.ns` and `svc.ns.svc`. */
+export function hostNamesOf({
+  host,
+  name,
+  namespace,
+  noShortName,
+}: Pick<CallableHost, 'host' | 'name' | 'namespace' | 'noShortName'>): string[] {
+  if (!isService({ host, name, namespace })) return [host]
+  const short = `${name}.${namespace}`
+  return noShortName ? [host, `${short}.svc`] : [host, short, `${short}.svc`]
+}
+
+/** Whether a host is that of a Kubernetes service, and not only said to be of one. */
+export function isService({
+  host,
+  name,
+  namespace,
+}: Pick<CallableHost, 'host' | 'name' | 'namespace'>): boolean {
+  return name !== '' && host === `${name}.${namespace}.svc.cluster.local`
+}
+
 /**
  * Every host that the cluster's workloads may call, sorted: its own services and what is imported, those with the same host
  * merged (same name and namespace = same service). Own endpoints come first, then remote gateways in the own region, then others.

@@ -11,11 +11,20 @@ import {
 } from '../xds/gen/envoy/config/cluster/v3/cluster_pb.js'
 import { ClusterLoadAssignmentSchema } from '../xds/gen/envoy/config/endpoint/v3/endpoint_pb.js'
 import { type Listener, ListenerSchema } from '../xds/gen/envoy/config/listener/v3/listener_pb.js'
+import { RouteConfigurationSchema } from '../xds/gen/envoy/config/route/v3/route_pb.js'
 import { TcpProxySchema } from '../xds/gen/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js'
 import { SecretSchema } from '../xds/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js'
 import { TYPE } from '../xds/types.ts'
 import { type BindRange, bindAddresses } from './bind-address.ts'
-import { type CallableHost, type CallablePort, callableHosts } from './callable.ts'
+import {
+  type CallableHost,
+  type CallablePort,
+  callableHosts,
+  hostNamesOf,
+  isService,
+  upstreamName,
+} from './callable.ts'
+import { DNS_LISTENER, type DnsOptions, dnsListener } from './dns-filter.ts'
 import { loadAssignment, socketMatch } from './endpoints.ts'
 import {
   adsSource,
@@ -29,6 +38,7 @@ import {
   tcpProxy,
   trustBundleSecret,
 } from './envoy.ts'
+import { envoyHttpFilter, envoyRoutes, envoyUpstreamProtocol, isHttp, routeName } from './http-resources.ts'
 import { encodeNameTable, NAME_TABLE, type NameInfo } from './name-table.ts'
 import { SnapshotBuilder } from './snapshot-builder.ts'
 import { clearTextMatch, mutualTlsMatch } from './transport-socket-matches.ts'
@@ -41,6 +51,10 @@ export interface SidecarOptions {
   readonly secrets: boolean
   /** Whether the client takes host names as endpoints' addresses: our engine does, Envoy does not. */
   readonly hostNames: boolean
+  /** Whether ports that speak HTTP are served as such, with routes over RDS: for an Envoy. Default false. */
+  readonly http?: boolean
+  /** DNS that an Envoy answers itself. */
+  readonly dns?: DnsOptions | undefined
   /**
    * By cluster, where clusters share a trust domain or a CA: the bundle that alone vouches for its gateways. Undefined for clients that
    * are told of the whole trust domain only, as an Envoy is: it takes whatever chain leads to the root.
@@ -61,6 +75,7 @@ export function sidecarResources(
 ): SnapshotBuilder {
   const builder = new SnapshotBuilder(previous)
   for (const typeUrl of [TYPE.cluster, TYPE.endpoints, TYPE.listener, TYPE.nameTable]) builder.type(typeUrl)
+  if (options.http === true) builder.type(TYPE.route)
   const { clusterBundles } = options
   const hosts = callableHosts(model, options.hostNames, clusterBundles && new Set(clusterBundles.keys()))
   const addresses = bindAddresses(
@@ -71,6 +86,11 @@ export function sidecarResources(
   for (const callable of hosts) addHost(builder, callable, addresses.get(callable.host), options)
   const names = nameTable(hosts, addresses)
   builder.add(TYPE.nameTable, NAME_TABLE, names, () => encodeNameTable(names))
+  const { dns } = options
+  if (dns !== undefined)
+    builder.message(TYPE.listener, ListenerSchema, DNS_LISTENER, { names, dns }, () =>
+      dnsListener(names, dns),
+    )
   if (options.secrets) {
     const { bundles } = options
     builder.message(TYPE.secret, SecretSchema, TRUST_BUNDLES, bundles, () => trustBundleSecret(bundles))
@@ -86,10 +106,11 @@ function addHost(
   builder: SnapshotBuilder,
   { host, ports, gatewayIds, pins, proxyProtocol }: CallableHost,
   address: string | undefined,
-  { credentialFile, clusterBundles }: SidecarOptions,
+  { credentialFile, clusterBundles, http = false }: SidecarOptions,
 ): void {
   for (const port of ports) {
     const name = upstreamName(host, port.number)
+    const asHttp = http && isHttp(port.protocol)
     const remote = port.endpoints.some(({ mtls }) => mtls)
     const shape = {
       host,
@@ -99,22 +120,21 @@ function addHost(
       credentialFile,
       proxyProtocol,
       narrowed: Object.keys(remote ? pins : {}).filter((cluster) => clusterBundles?.has(cluster) === true),
+      ...(asHttp && { http: port.protocol }),
     }
     builder.message(TYPE.cluster, ClusterSchema, name, shape, () => upstream(name, shape))
     builder.message(TYPE.endpoints, ClusterLoadAssignmentSchema, name, port.endpoints, () =>
       loadAssignment(name, port.endpoints),
     )
     if (address === undefined) continue
-    const inputs = { address, protocol: port.protocol }
+    const inputs = { address, protocol: port.protocol, asHttp }
     builder.message(TYPE.listener, ListenerSchema, `${host}_${port.number}`, inputs, () =>
-      listener(host, port, address),
+      listener(host, port, address, asHttp),
     )
+    if (!asHttp) continue
+    const route = routeName(host, port.number)
+    builder.message(TYPE.route, RouteConfigurationSchema, route, name, () => envoyRoutes(route, name))
   }
-}
-
-/** Istio's name of an upstream: `outbound|9080||productpage.bookinfo.svc.cluster.local`. */
-function upstreamName(host: string, port: number): string {
-  return `outbound|${port}||${host}`
 }
 
 interface UpstreamShape {
@@ -127,6 +147,8 @@ interface UpstreamShape {
   readonly proxyProtocol: ProxyProtocolVersion | undefined
   /** Clusters of `pins` that have a trust bundle of their own. */
   readonly narrowed: readonly string[]
+  /** What an Envoy reads in it; absent: bytes. */
+  readonly http?: CallablePort['protocol']
 }
 
 function upstream(name: string, shape: UpstreamShape): XdsCluster {
@@ -142,10 +164,11 @@ function upstream(name: string, shape: UpstreamShape): XdsCluster {
       healthyPanicThreshold: { value: 0 },
       localityConfigSpecifier: { case: 'localityWeightedLbConfig', value: {} },
     },
-    // Failures to connect or to shake hands count here; Envoy's 5xx counter sees none of them in TCP.
+    // Failures to connect or to shake hands count here; Envoy's 5xx counter sees none of them in TCP. In HTTP it would see an
+    // application's own errors, which say nothing of its gateway.
     outlierDetection: {
       consecutive5xx: 5,
-      enforcingConsecutive5xx: 100,
+      enforcingConsecutive5xx: shape.http === undefined ? 100 : 0,
       enforcingSuccessRate: 0,
       interval: seconds(1),
       baseEjectionTime: seconds(3),
@@ -155,6 +178,7 @@ function upstream(name: string, shape: UpstreamShape): XdsCluster {
       enforcingConsecutiveLocalOriginFailure: 100,
     },
     transportSocketMatches: [...mutualTls(shape), clearTextMatch(shape.proxyProtocol)],
+    ...(shape.http !== undefined && { typedExtensionProtocolOptions: envoyUpstreamProtocol(shape.http) }),
   })
 }
 
@@ -182,22 +206,14 @@ function clusterTrust(cluster: string): string {
   return `${TRUST_BUNDLES}/${cluster}`
 }
 
-function listener(host: string, port: CallablePort, address: string): Listener {
+function listener(host: string, port: CallablePort, address: string, asHttp: boolean): Listener {
   const name = `${host}_${port.number}`
+  const tcp = () =>
+    filter('envoy.filters.network.tcp_proxy', TcpProxySchema, tcpProxy(name, upstreamName(host, port.number)))
   return create(ListenerSchema, {
     name,
     address: socketAddress(address, port.number),
-    filterChains: [
-      {
-        filters: [
-          filter(
-            'envoy.filters.network.tcp_proxy',
-            TcpProxySchema,
-            tcpProxy(name, upstreamName(host, port.number)),
-          ),
-        ],
-      },
-    ],
+    filterChains: [{ filters: [asHttp ? envoyHttpFilter(routeName(host, port.number)) : tcp()] }],
     metadata: { filterMetadata: { isthmus: { host, port: port.number, protocol: port.protocol } } },
   })
 }
@@ -208,15 +224,14 @@ function nameTable(
   addresses: ReadonlyMap<string, string>,
 ): Record<string, NameInfo> {
   const table: Record<string, NameInfo> = {}
-  for (const { host, name, namespace, noShortName } of hosts) {
+  for (const callable of hosts) {
+    const { host, name, namespace } = callable
     const address = addresses.get(host)
     if (address === undefined) continue
-    const service = name !== '' && host === `${name}.${namespace}.svc.cluster.local`
+    const service = isService(callable)
     const info = { ips: [address], shortname: service ? name : '', namespace: service ? namespace : '' }
     table[host] = info
-    if (!service) continue
-    if (!noShortName) table[`${name}.${namespace}`] ??= info
-    table[`${name}.${namespace}.svc`] ??= info
+    for (const each of hostNamesOf(callable)) table[each] ??= info
   }
   return table
 }

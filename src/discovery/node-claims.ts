@@ -1,0 +1,53 @@
+// What a client says of itself in `node`, beside its id: claims, which choose the form of what it gets and never what it may see.
+import { isIP, isIPv4, isIPv6 } from 'node:net'
+import { fail, ok, type Result } from '../lib/result.ts'
+import type { DnsOptions, SocketName } from '../resources/dns-filter.ts'
+import type { NodeInfo } from '../xds/types.ts'
+
+/** Whose xDS client it is: each takes another subset of the resources, and refuses what is not in it. */
+export type ClientKind = 'isthmus' | 'envoy' | 'grpc'
+
+/**
+ * By `user_agent_name`: `envoy`; `gRPC Go`, `gRPC Node Pure JS`, `gRPC C-core linux` (Python, Ruby, PHP, C++), `gRPC Java`. Anybody else
+ * is taken for one of ours.
+ */
+export function clientKind({ userAgentName }: NodeInfo): ClientKind {
+  if (userAgentName === 'envoy') return 'envoy'
+  return userAgentName.startsWith('gRPC ') ? 'grpc' : 'isthmus'
+}
+
+/** A claim of the metadata; undefined if it is absent, empty or no text. */
+export function claim(node: NodeInfo, name: string): string | undefined {
+  const value = node.metadata[name]
+  return typeof value === 'string' && value !== '' ? value : undefined
+}
+
+/** Reads a claim of the form `IP:PORT`, an IPv6 address in brackets. */
+export function socketClaim(name: string, text: string): Result<SocketName, string> {
+  const colon = text.lastIndexOf(':')
+  const address = text.slice(0, colon).replace(/^\[(.*)\]$/, '$1')
+  const digits = text.slice(colon + 1)
+  const port = Number(digits)
+  if (isIP(address) === 0 || !/^\d{1,5}$/.test(digits) || port > 65_535)
+    return fail(`node.metadata.${name} "${text}": expected IP:PORT such as 0.0.0.0:15443`)
+  return ok({ address, port })
+}
+
+/**
+ * `ISTHMUS_DNS`: where an Envoy answers DNS; `ISTHMUS_DNS_RESOLVERS`: who answers the names that are not ours, separated by commas,
+ * port 53 unless said otherwise. Undefined: it asked for none.
+ */
+export function dnsClaim(node: NodeInfo): Result<DnsOptions | undefined, string> {
+  const at = claim(node, 'ISTHMUS_DNS')
+  if (at === undefined) return ok(undefined)
+  const listen = socketClaim('ISTHMUS_DNS', at)
+  if (!listen.ok) return listen
+  const resolvers: SocketName[] = []
+  for (const text of claim(node, 'ISTHMUS_DNS_RESOLVERS')?.split(',') ?? []) {
+    const withPort = isIPv4(text) ? `${text}:53` : isIPv6(text) ? `[${text}]:53` : text
+    const resolver = socketClaim('ISTHMUS_DNS_RESOLVERS', withPort)
+    if (!resolver.ok) return resolver
+    resolvers.push(resolver.value)
+  }
+  return ok({ listen: listen.value, resolvers })
+}

@@ -1,0 +1,156 @@
+// What a gRPC client (proxyless: gRFC A27, A28, A29, A37) is told: the subset that grpc-js, C-core and grpc-go take whole. Each of
+// them refuses a Cluster with `transport_socket_matches`, `tls_params`, SDS, or a `lb_policy` beyond ROUND_ROBIN.
+import { create } from '@bufbuild/protobuf'
+import { formatServerName } from '../model/server-name.ts'
+import type { Model } from '../model/types.ts'
+import {
+  Cluster_DiscoveryType,
+  ClusterSchema,
+  type Cluster as XdsCluster,
+} from '../xds/gen/envoy/config/cluster/v3/cluster_pb.js'
+import { ClusterLoadAssignmentSchema } from '../xds/gen/envoy/config/endpoint/v3/endpoint_pb.js'
+import { ListenerSchema } from '../xds/gen/envoy/config/listener/v3/listener_pb.js'
+import { RouteConfigurationSchema } from '../xds/gen/envoy/config/route/v3/route_pb.js'
+import { ClusterConfigSchema } from '../xds/gen/envoy/extensions/clusters/aggregate/v3/cluster_pb.js'
+import { HttpConnectionManagerSchema } from '../xds/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js'
+import { UpstreamTlsContextSchema } from '../xds/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.js'
+import { TYPE } from '../xds/types.ts'
+import { type CallableHost, type CallablePort, callableHosts, hostNamesOf, upstreamName } from './callable.ts'
+import { type EdsEndpoint, loadAssignment, normalise } from './endpoints.ts'
+import { adsSource, NO_CIRCUIT_BREAKERS, pack, transportSocket } from './envoy.ts'
+import { grpcConnectionManager, grpcRoutes, routeName } from './http-resources.ts'
+import { SnapshotBuilder } from './snapshot-builder.ts'
+
+/** The certificate provider, of the client's bootstrap, that has its SVID and the CAs that it trusts; Istio's name for it. */
+const CERTIFICATE_PROVIDER = 'default'
+
+/**
+ * What gRPC clients of the cluster resolve: `xds:///HOST:PORT` for each port of each callable host and its short names. Nothing in it
+ * is secret, nor bound to one client, so that all share one view.
+ */
+export function grpcResources(model: Model, previous?: SnapshotBuilder): SnapshotBuilder {
+  const builder = new SnapshotBuilder(previous)
+  for (const type of [TYPE.cluster, TYPE.endpoints, TYPE.listener, TYPE.route]) builder.type(type)
+  for (const callable of callableHosts(model, false)) {
+    for (const port of callable.ports) {
+      addUpstreams(builder, callable, port)
+      addNames(builder, callable, port.number)
+    }
+  }
+  return builder
+}
+
+/** One Listener for each name that the port goes by; all share one RouteConfiguration. */
+function addNames(builder: SnapshotBuilder, callable: CallableHost, port: number): void {
+  const { host } = callable
+  const route = routeName(host, port)
+  for (const each of hostNamesOf(callable)) {
+    const name = `${each}:${port}`
+    builder.message(TYPE.listener, ListenerSchema, name, route, () =>
+      create(ListenerSchema, {
+        name,
+        apiListener: { apiListener: pack(HttpConnectionManagerSchema, grpcConnectionManager(route)) },
+      }),
+    )
+  }
+  const upstream = upstreamName(host, port)
+  builder.message(TYPE.route, RouteConfigurationSchema, route, upstream, () => grpcRoutes(route, upstream))
+}
+
+/** Endpoints that are spoken to in one way, and so can share a Cluster. */
+interface Group {
+  readonly name: string
+  /** SPIFFE ids of whom may answer; undefined: in clear. */
+  readonly ids: readonly string[] | undefined
+  readonly endpoints: readonly EdsEndpoint[]
+}
+
+/**
+ * One Cluster cannot hold endpoints in clear beside those over TLS, nor gateways with different pins. Where a port has several kinds,
+ * an aggregate cluster tries them one after the other, the nearest first.
+ */
+function addUpstreams(builder: SnapshotBuilder, callable: CallableHost, port: CallablePort): void {
+  const name = upstreamName(callable.host, port.number)
+  const sni = formatServerName({ port: port.number, subset: '', host: callable.host })
+  const groups = groupsOf(callable, port)
+  const single = groups.length === 1
+  for (const group of groups) {
+    const own = single ? name : `${name}|${group.name}`
+    const inputs = { sni, ids: group.ids }
+    builder.message(TYPE.cluster, ClusterSchema, own, inputs, () => edsCluster(own, sni, group.ids))
+    builder.message(TYPE.endpoints, ClusterLoadAssignmentSchema, own, group.endpoints, () =>
+      loadAssignment(own, group.endpoints),
+    )
+  }
+  if (single) return
+  const parts = groups.map((group) => `${name}|${group.name}`)
+  builder.message(TYPE.cluster, ClusterSchema, name, parts, () => aggregate(name, parts))
+}
+
+/**
+ * By what the host is, and not by who is ready just now: a Cluster that changes its kind makes a client connect anew. Endpoints that
+ * expect a PROXY protocol header are left out, since a gRPC client has none to send.
+ */
+function groupsOf({ own, gatewayIds, pins, proxyProtocol }: CallableHost, port: CallablePort): Group[] {
+  const clear = proxyProtocol === undefined ? port.endpoints.filter(({ mtls }) => !mtls) : []
+  const remote = new Map<string, EdsEndpoint[]>()
+  for (const endpoint of port.endpoints) {
+    if (!endpoint.mtls) continue
+    const of = endpoint.cluster ?? ''
+    remote.set(of, [...(remote.get(of) ?? []), endpoint])
+  }
+  const groups: Group[] = []
+  if (own || clear.length > 0 || remote.size === 0)
+    groups.push({ name: 'local', ids: undefined, endpoints: normalise(clear) })
+  const nearest = [...remote].sort(([a, [first]], [b, [second]]) => {
+    const byPriority = (first?.priority ?? 0) - (second?.priority ?? 0)
+    return byPriority !== 0 ? byPriority : a < b ? -1 : 1
+  })
+  for (const [cluster, endpoints] of nearest) {
+    const ids = pins[cluster] ?? gatewayIds
+    groups.push({ name: cluster === '' ? 'remote' : cluster, ids, endpoints: normalise(endpoints) })
+  }
+  return groups
+}
+
+function edsCluster(name: string, sni: string, ids: readonly string[] | undefined): XdsCluster {
+  return create(ClusterSchema, {
+    name,
+    clusterDiscoveryType: { case: 'type', value: Cluster_DiscoveryType.EDS },
+    edsClusterConfig: { serviceName: name, edsConfig: adsSource() },
+    circuitBreakers: NO_CIRCUIT_BREAKERS,
+    ...(ids !== undefined && { transportSocket: mutualTls(sni, ids) }),
+  })
+}
+
+function aggregate(name: string, clusters: readonly string[]): XdsCluster {
+  const value = pack(ClusterConfigSchema, create(ClusterConfigSchema, { clusters: [...clusters] }))
+  return create(ClusterSchema, {
+    name,
+    clusterDiscoveryType: {
+      case: 'clusterType',
+      value: { name: 'envoy.clusters.aggregate', typedConfig: value },
+    },
+  })
+}
+
+/** gRFC A29: the untyped, deprecated list of names is the one that gRPC reads; `sni` counts with A101 only, and is ignored before. */
+function mutualTls(sni: string, ids: readonly string[]) {
+  const provider = { instanceName: CERTIFICATE_PROVIDER, certificateName: '' }
+  const context = create(UpstreamTlsContextSchema, {
+    sni,
+    commonTlsContext: {
+      tlsCertificateProviderInstance: provider,
+      validationContextType: {
+        case: 'combinedValidationContext',
+        value: {
+          defaultValidationContext: {
+            caCertificateProviderInstance: provider,
+            matchSubjectAltNames: ids.map((id) => ({ matchPattern: { case: 'exact' as const, value: id } })),
+          },
+        },
+      },
+    },
+  })
+  return transportSocket('envoy.transport_sockets.tls', UpstreamTlsContextSchema, context)
+}

@@ -1,0 +1,51 @@
+import t from 'tap'
+import { clientKind, dnsClaim } from '../../src/discovery/node-claims.ts'
+import type { NodeInfo } from '../../src/xds/types.ts'
+
+const node = (userAgentName: string, metadata: Record<string, unknown> = {}): NodeInfo => ({
+  ...{ id: 'sidecar~10.0.0.1~sleep.bookinfo~x', cluster: '', userAgentName, metadata },
+  locality: { region: '', zone: '' },
+})
+
+t.test('the kind of a client is that of its library, by the names that libraries have', async (t) => {
+  t.equal(clientKind(node('envoy')), 'envoy')
+  for (const name of ['gRPC Go', 'gRPC Node Pure JS', 'gRPC C-core linux', 'gRPC Java'])
+    t.equal(clientKind(node(name)), 'grpc', name)
+  for (const name of ['isthmus', '', 'gRPCish']) t.equal(clientKind(node(name)), 'isthmus', `"${name}"`)
+})
+
+t.test('DNS of an Envoy: where it answers, and whom it asks', async (t) => {
+  t.strictSame(dnsClaim(node('envoy')), { ok: true, value: undefined })
+  const asked = { ISTHMUS_DNS: '127.0.0.1:15053', ISTHMUS_DNS_RESOLVERS: '10.96.0.10,fd00::a,[fd00::b]:5353' }
+  t.strictSame(dnsClaim(node('envoy', asked)), {
+    ok: true,
+    value: {
+      listen: { address: '127.0.0.1', port: 15053 },
+      resolvers: [
+        { address: '10.96.0.10', port: 53 },
+        { address: 'fd00::a', port: 53 },
+        { address: 'fd00::b', port: 5353 },
+      ],
+    },
+  })
+})
+
+t.test('a claim that is no address is named, with what was expected', async (t) => {
+  for (const wrong of [
+    'dns',
+    '127.0.0.1',
+    '127.0.0.1:',
+    '127.0.0.1:65536',
+    '127.0.0.1:0x35',
+    ':53',
+    '1.2.3.4:1e1',
+  ])
+    t.match(dnsClaim(node('envoy', { ISTHMUS_DNS: wrong })), {
+      ok: false,
+      error: `"${wrong}": expected IP:PORT`,
+    })
+  const resolvers = dnsClaim(
+    node('envoy', { ISTHMUS_DNS: '127.0.0.1:53', ISTHMUS_DNS_RESOLVERS: 'kube-dns' }),
+  )
+  t.match(resolvers, { ok: false, error: 'node.metadata.ISTHMUS_DNS_RESOLVERS "kube-dns"' })
+})
