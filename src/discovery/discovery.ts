@@ -4,7 +4,8 @@ import { type Clock, systemClock } from '../lib/clock.ts'
 import type { Logger } from '../lib/log.ts'
 import { Readiness } from '../lib/readiness.ts'
 import type { Problem } from '../lib/result.ts'
-import { computeModel } from '../model/compute.ts'
+import { computeModel, type ModelInput } from '../model/compute.ts'
+import { ModelStages } from '../model/model-stages.ts'
 import { TRANSITION_MS } from '../model/network-transition.ts'
 import type { Model, ModelCondition } from '../model/types.ts'
 import type { ObjectStore } from '../objects/store.ts'
@@ -56,6 +57,7 @@ export class Discovery {
   readonly #peers: Peers
   readonly #agreement: Agreement
   readonly #trust = new TrustKeeper()
+  readonly #stages = new ModelStages()
   readonly #authorizer: StreamAuthorizer
   readonly #listeners = new Set<() => void>()
   readonly #ends: (() => void)[] = []
@@ -204,14 +206,15 @@ export class Discovery {
   #install(identity: Identity): void {
     const { cluster, store } = this.#options
     const { trustDomain } = identity.credential.id
-    const model = computeModel({
+    const input: ModelInput = {
       cluster,
       trustDomain,
       list: (kind) => store.list(kind),
       refused: (kind) => store.refused(kind),
       transition: { previous: this.#state?.model.transition, nowMs: this.#clock.now() },
       bundleOf: (peer) => (peer === undefined ? identity.bundle : this.#trust.bundleOf(peer)),
-    })
+    }
+    const model = computeModel(input, this.#stages)
     const trust = this.#trust.collect(identity, model.peers)
     const bundles = trust.bundles.list.map(domainBundle)
     const inputs = { model, bundles, clusterBundles: this.#trust.clusterBundles(model) }

@@ -1,19 +1,11 @@
 import type { TrustBundle } from '../identity/trust-bundle.ts'
 import type { ObjectStore } from '../objects/store.ts'
 import { collectAuthorization } from './authorization.ts'
-import { collectClusters, readPeers } from './clusters.ts'
 import { Conditions } from './conditions.ts'
-import { collectExposures } from './exposure.ts'
-import { collectGateways } from './gateways.ts'
-import { collectImports } from './imports.ts'
+import { ModelStages } from './model-stages.ts'
 import type { NetworkTransition } from './network-transition.ts'
-import { collectOrigins, reportOrigins } from './origins.ts'
-import { PodIndex } from './pod-index.ts'
 import { networkRelation, selectOrganizationSetting } from './reachability.ts'
-import { collectServices } from './services.ts'
-import { reportSettings } from './setting-status.ts'
 import type { Model, Peer } from './types.ts'
-import { indexWorkspaces } from './workspaces.ts'
 
 export interface ModelInput {
   /** This cluster's name. */
@@ -30,21 +22,18 @@ export interface ModelInput {
   readonly bundleOf?: (peer: Peer | undefined) => TrustBundle | undefined
 }
 
-/** Derives the model of one cluster from its objects: pure, so equal objects give an equal model, in any order of listing. */
-export function computeModel({
-  cluster,
-  trustDomain,
-  list,
-  refused,
-  bundleOf,
-  transition,
-}: ModelInput): Model {
+/**
+ * Derives the model of one cluster from its objects: pure, so equal objects give an equal model, in any order of listing. With the
+ * `stages` of the model before, only what changed since is derived anew, and what did not is the same object.
+ */
+export function computeModel(
+  { cluster, trustDomain, list, refused, bundleOf, transition }: ModelInput,
+  stages = new ModelStages(),
+): Model {
   const conditions = new Conditions()
-  const peers = readPeers(list('Secret'), cluster, conditions)
-  const { self, clusters, clusterByTrustDomain, objects } = collectClusters(
-    { cluster, trustDomain },
-    list('Cluster'),
-    peers,
+  const peers = stages.peers.get({ cluster, secrets: list('Secret') }, conditions)
+  const { self, clusters, clusterByTrustDomain, objects } = stages.clusters.get(
+    { cluster, trustDomain, objects: list('Cluster'), peers },
     conditions,
   )
   const bundles = new Map<string, TrustBundle>()
@@ -52,25 +41,24 @@ export function computeModel({
     const bundle = bundleOf?.(peer)
     if (bundle !== undefined) bundles.set(peer?.cluster ?? cluster, bundle)
   }
-  const origins = collectOrigins(clusters, bundles)
-  reportOrigins(origins, bundles, objects, conditions)
+  const origins = stages.origins.get(
+    { clusters, objects, ids: [...bundles.keys()], bundles: [...bundles.values()] },
+    conditions,
+  )
   const organization = selectOrganizationSetting(list('OrganizationSetting'), list('Cluster'), conditions)
   const networks = networkRelation(organization, { self, clusters, ...transition })
 
-  const pods = new PodIndex(list('Pod'))
-  const services = collectServices(list('Service'), list('EndpointSlice'), pods, conditions)
-  const namespaces = new Set([
-    ...list('Namespace').map((namespace) => namespace.metadata.name),
-    ...services.map((service) => service.namespace),
-  ])
-  const workspaces = indexWorkspaces(
-    cluster,
-    list('Workspace'),
-    list('WorkspaceSetting'),
-    namespaces,
+  const pods = stages.pods.get({ pods: list('Pod') }, conditions)
+  const services = stages.services.get(
+    { services: list('Service'), slices: list('EndpointSlice'), pods },
     conditions,
   )
-  const gateways = collectGateways(
+  const namespaces = stages.namespaces.get({ objects: list('Namespace'), services }, conditions)
+  const workspaces = stages.workspaces.get(
+    { cluster, workspaces: list('Workspace'), settings: list('WorkspaceSetting'), namespaces },
+    conditions,
+  )
+  const gateways = stages.gateways.get(
     {
       trustDomain,
       objects: [...list('IngressGateway'), ...list('Gateway')],
@@ -83,15 +71,12 @@ export function computeModel({
     },
     conditions,
   )
-  const exposures = collectExposures(
-    cluster,
-    services,
-    workspaces,
-    gateways,
-    peers.map((peer) => peer.cluster).filter((id) => !networks.admits(clusters.get(id) ?? self).allowed),
-  )
-  reportSettings(services, workspaces, gateways, conditions)
-  const imports = collectImports(list('ServiceEntry'), namespaces, conditions)
+  const keptOut = peers
+    .map((peer) => peer.cluster)
+    .filter((id) => !networks.admits(clusters.get(id) ?? self).allowed)
+  const exposures = stages.exposures.get({ cluster, keptOut, services, workspaces, gateways }, conditions)
+  stages.settings.get({ services, workspaces, gateways }, conditions)
+  const imports = stages.imports.get({ entries: list('ServiceEntry'), namespaces }, conditions)
   return {
     self,
     clusters,

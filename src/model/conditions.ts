@@ -9,6 +9,17 @@ export const nameOf = (object: KubeObject | ObjectRef): string =>
 /** Collects what the model made of each object. A condition that is false outweighs a true one of the same type. */
 export class Conditions {
   readonly #byKey = new Map<string, ModelCondition>()
+  readonly #said: ModelCondition[] = []
+
+  /** Everything that was said, in order. */
+  get said(): readonly ModelCondition[] {
+    return this.#said
+  }
+
+  /** Says again what was said elsewhere. */
+  repeat(said: readonly ModelCondition[]): void {
+    for (const condition of said) this.#add(condition)
+  }
 
   holds(object: KubeObject, type: ConditionType, reason: string, message: string): void {
     this.#add({ object: nameOf(object), type, status: true, reason, message })
@@ -25,6 +36,7 @@ export class Conditions {
   }
 
   #add(condition: ModelCondition): void {
+    this.#said.push(condition)
     const key = `${condition.object}\n${condition.type}`
     const other = this.#byKey.get(key)
     if (other === undefined || (other.status && !condition.status)) {

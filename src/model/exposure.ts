@@ -1,47 +1,83 @@
 // Which services of this cluster other clusters may call, by which rule and through which gateway, and why not. The reference
 // product's rules: settings are an ordered list and the first item that selects a service decides it alone; no
 // `exposedServices` means all of them; items are OR-ed, the labels inside one AND-ed.
-import { type EastWestGatewaySetting, MODE_ANNOTATION } from '../objects/types.ts'
-import { nameOf } from './conditions.ts'
+import {
+  type EastWestGatewaySetting,
+  MODE_ANNOTATION,
+  type Workspace,
+  type WorkspaceSetting,
+} from '../objects/types.ts'
+import { type Conditions, nameOf } from './conditions.ts'
 import type { GatewaySet } from './gateways.ts'
 import { isClustersOwn } from './host.ts'
 import { formatLabels, matchesLabels } from './labels.ts'
 import { chooseMode } from './mode.ts'
+import { Stage } from './stage.ts'
 import type { Exposure, ModelGateway, ModelService } from './types.ts'
 import type { WorkspaceIndex } from './workspaces.ts'
 
 /** The ordered list of a WorkspaceSetting. */
 export const FIELD = 'spec.defaultEastWestGatewaySettings'
 
+interface ExposureInputs {
+  readonly cluster: string
+  readonly service: ModelService
+  readonly workspace: Workspace | undefined
+  readonly setting: WorkspaceSetting | undefined
+  /** `namespace/name` of the gateway that serves each item of the setting, undefined where there is none. */
+  readonly serving: readonly (string | undefined)[]
+  /** The gateway whose own Service it is. */
+  readonly gatewayOf: string | undefined
+  /** Clusters that gateways keep out by reachability. */
+  readonly keptOut: readonly string[]
+}
+
+/** Runs for a service where it, or what decides about it, is another than at the last model. */
+export class ExposureStages {
+  readonly services = new Stage(exposureOf, { shares: true })
+}
+
 /** By host; every service is there, exposed or not. `keptOut`: clusters that gateways keep out by reachability. */
 export function collectExposures(
-  cluster: string,
+  { cluster, keptOut }: Pick<ExposureInputs, 'cluster' | 'keptOut'>,
   services: readonly ModelService[],
   workspaces: WorkspaceIndex,
   gateways: GatewaySet,
-  keptOut: readonly string[],
+  stages: ExposureStages,
+  conditions: Conditions,
 ): ReadonlyMap<string, Exposure> {
+  const nameOfGateway = (gateway: ModelGateway | undefined): string | undefined =>
+    gateway && `${gateway.namespace}/${gateway.name}`
   // One look for the gateway of each item, however many services the item exposes.
-  const serving = new Map<EastWestGatewaySetting, ModelGateway | undefined>()
+  const serving = new Map<WorkspaceSetting, readonly (string | undefined)[]>()
   for (const setting of workspaces.settings) {
-    for (const item of setting.spec.defaultEastWestGatewaySettings)
-      serving.set(item, gateways.select(item.workloadSelector)[0])
+    const items = setting.spec.defaultEastWestGatewaySettings
+    serving.set(
+      setting,
+      items.map((item) => nameOfGateway(gateways.select(item.workloadSelector)[0])),
+    )
   }
   const exposures = new Map<string, Exposure>()
   for (const service of services) {
-    exposures.set(service.host, exposureOf(cluster, service, workspaces, gateways, serving, keptOut))
+    const workspace = workspaces.workspaceOf(service.namespace)
+    const setting = workspace && workspaces.settingOf(workspace)
+    const inputs: ExposureInputs = {
+      cluster,
+      service,
+      workspace,
+      setting,
+      serving: (setting && serving.get(setting)) ?? [],
+      gatewayOf: nameOfGateway(gateways.ownService(service.namespace, service.name)),
+      keptOut,
+    }
+    exposures.set(service.host, stages.services.get(inputs, conditions, service.host))
   }
+  stages.services.sweep()
   return exposures
 }
 
-function exposureOf(
-  cluster: string,
-  service: ModelService,
-  workspaces: WorkspaceIndex,
-  gateways: GatewaySet,
-  serving: ReadonlyMap<EastWestGatewaySetting, ModelGateway | undefined>,
-  keptOut: readonly string[],
-): Exposure {
+function exposureOf(inputs: ExposureInputs): Exposure {
+  const { cluster, service, workspace, setting, serving, gatewayOf, keptOut } = inputs
   const closed = (reason: string, fix: string, rule = ''): Exposure => ({
     service,
     decision: { allowed: false, reason },
@@ -52,7 +88,6 @@ function exposureOf(
   const { namespace, name, labels } = service
   if (isClustersOwn(service))
     return closed("it belongs to the cluster's own workings, which stay at home", '')
-  const workspace = workspaces.workspaceOf(namespace)
   if (workspace === undefined) {
     const reason = `no Workspace selects namespace ${cluster}/${namespace}`
     return closed(
@@ -60,14 +95,8 @@ function exposureOf(
       `Workspace spec.namespaceSelector.names: add "${cluster}/${namespace}" or "*/${namespace}"`,
     )
   }
-  const own = gateways.ownService(namespace, name)
-  if (own !== undefined) {
-    return closed(
-      `it is the Service of gateway ${own.namespace}/${own.name}, which does not expose itself`,
-      '',
-    )
-  }
-  const setting = workspaces.settingOf(workspace)
+  if (gatewayOf !== undefined)
+    return closed(`it is the Service of gateway ${gatewayOf}, which does not expose itself`, '')
   if (setting === undefined) {
     const fix = `apply a WorkspaceSetting with metadata.workspace: ${workspace.metadata.name} and ${FIELD}`
     return closed(`${nameOf(workspace)} has no WorkspaceSetting`, fix)
@@ -89,7 +118,7 @@ function exposureOf(
   }
   const rule = `${workspace.metadata.name}/${setting.metadata.name}[${index}]`
   const where = `${nameOf(setting)} ${FIELD}[${index}]`
-  const gateway = serving.get(item)
+  const gateway = serving[index]
   if (gateway === undefined) {
     // The first item that selects a service decides it: a later one is not tried.
     const fix = `${where}.workloadSelector, or apply the gateway it is meant to select`
@@ -98,7 +127,7 @@ function exposureOf(
   const decision = { allowed: true, reason: `${where}${matchedLabels(item, service)}` }
   const source = `${where}.configGenerationMetadata.annotations["${MODE_ANNOTATION}"]`
   const mode = chooseMode(service, { mode: item.mode, source }, keptOut)
-  return { service, decision, gateway: `${gateway.namespace}/${gateway.name}`, rule, mode }
+  return { service, decision, gateway, rule, mode }
 }
 
 function selectsService(item: EastWestGatewaySetting, service: ModelService): boolean {

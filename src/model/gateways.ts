@@ -1,4 +1,5 @@
 import { workloadId } from '../identity/spiffe-id.ts'
+import { share } from '../lib/memo.ts'
 import type { Deployment, Gateway, IngressGateway, Pod, Service } from '../objects/types.ts'
 import { type Conditions, nameOf } from './conditions.ts'
 import { type AddressOutcome, eastWestPort, gatewayAddresses } from './gateway-address.ts'
@@ -48,8 +49,12 @@ export interface GatewayInputs {
   readonly selectors: readonly WorkloadSelector[]
 }
 
-/** East-west gateways of the cluster, with identities and addresses. */
-export function collectGateways(inputs: GatewayInputs, conditions: Conditions): GatewaySet {
+/** East-west gateways of the cluster, with identities and addresses. One that is equal to what it was in `previous` is the same object. */
+export function collectGateways(
+  inputs: GatewayInputs,
+  conditions: Conditions,
+  previous: readonly ModelGateway[] = [],
+): GatewaySet {
   const { trustDomain, pods } = inputs
   const declared = declaredOwners(inputs, conditions)
   const owners = [...declared.serving, ...foundOwners(inputs.selectors, pods, declared.claimedPods)]
@@ -60,7 +65,10 @@ export function collectGateways(inputs: GatewayInputs, conditions: Conditions): 
   for (const owner of owners.sort((a, b) => byText(a.namespace, b.namespace) || byText(a.name, b.name))) {
     const services = (servicesIn.get(owner.namespace) ?? []).filter((service) => isServiceOf(owner, service))
     const outcome = gatewayAddresses(`${owner.namespace}/${owner.name}`, services, owner.pods)
-    const gateway: ModelGateway = {
+    const before = previous.find(
+      ({ namespace, name }) => namespace === owner.namespace && name === owner.name,
+    )
+    const gateway = share<ModelGateway>(before, {
       name: owner.name,
       namespace: owner.namespace,
       labelSets: owner.pods.length > 0 ? owner.pods.map((pod) => pod.metadata.labels) : owner.labelSets,
@@ -69,7 +77,7 @@ export function collectGateways(inputs: GatewayInputs, conditions: Conditions): 
       addressReason: outcome.reason,
       drainMs: owner.object?.spec.drainMs ?? DEFAULT_DRAIN_MS,
       proxyProtocolSources: owner.object?.spec.proxyProtocolSources ?? [],
-    }
+    })
     outcomes.set(gateway, outcome)
     ownerOf.set(gateway, owner)
     for (const service of services) ownServices.set(`${owner.namespace}/${service.metadata.name}`, gateway)

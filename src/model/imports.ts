@@ -5,6 +5,7 @@ import { isDnsName, parseServiceHost } from './host.ts'
 import { byText } from './labels.ts'
 import { protocolOf } from './protocol.ts'
 import { formatServerName, parseServerName } from './server-name.ts'
+import { Stage } from './stage.ts'
 import { isTopLevelDomain } from './top-level-domains.ts'
 import type { ImportedService } from './types.ts'
 
@@ -18,6 +19,20 @@ const TLS_MODE_LABEL = 'security.istio.io/tlsMode'
 type ImportedPort = ImportedService['ports'][number]
 type ImportedEndpoint = ImportedService['endpoints'][number]
 
+interface HostInputs {
+  readonly host: string
+  /** Sorted by name. */
+  readonly entries: readonly ServiceEntry[]
+  /** This cluster has a namespace of the host's name for it. */
+  readonly local: boolean
+}
+
+/** Runs for an entry or a host where it, or what it is made of, is another than at the last model. */
+export class ImportStages {
+  readonly entries = new Stage(({ entry }: { entry: ServiceEntry }, said) => usableHosts(entry, said))
+  readonly hosts = new Stage(importHost, { shares: true })
+}
+
 /**
  * Services that ServiceEntries describe, ours and the user's own, one per host, sorted by host. Several entries of one
  * host add up: ports by number, endpoints by address; where they disagree about a port, the first by name is right.
@@ -26,40 +41,58 @@ type ImportedEndpoint = ImportedService['endpoints'][number]
 export function collectImports(
   entries: readonly ServiceEntry[],
   namespaces: ReadonlySet<string>,
+  stages: ImportStages,
   conditions: Conditions,
 ): readonly ImportedService[] {
   const byHost = new Map<string, ServiceEntry[]>()
-  for (const entry of entries.toSorted((a, b) => byText(nameOf(a), nameOf(b)))) {
-    if (!isUsable(entry, conditions)) continue
-    for (const text of new Set(entry.spec.hosts)) {
-      const host = text.toLowerCase()
-      const error = hostError(entry, host)
-      if (error !== undefined) {
-        conditions.fails(entry, 'Accepted', 'UnsupportedHost', `spec.hosts: "${text}" ${error}`)
-        continue
-      }
-      byHost.set(host, [...(byHost.get(host) ?? []), entry])
+  const named = entries.map((entry) => [nameOf(entry), entry] as const).sort(([a], [b]) => byText(a, b))
+  for (const [name, entry] of named) {
+    for (const host of stages.entries.get({ entry }, conditions, name)) {
+      const sources = byHost.get(host)
+      if (sources === undefined) byHost.set(host, [entry])
+      else sources.push(entry)
     }
   }
-  return [...byHost]
+  const imports = [...byHost]
     .sort(([a], [b]) => byText(a, b))
-    .map(([host, sources]) =>
-      withoutSiteName(merge(host, sources, conditions), sources, namespaces, conditions),
-    )
+    .map(([host, sources]) => {
+      const local = namespaces.has(parseServiceHost(host)?.namespace ?? '')
+      return stages.hosts.get({ host, entries: sources, local }, conditions, host)
+    })
+  stages.entries.sweep()
+  stages.hosts.sweep()
+  return imports
+}
+
+function importHost({ host, entries, local }: HostInputs, conditions: Conditions): ImportedService {
+  return withoutSiteName(merge(host, entries, conditions), entries, local, conditions)
 }
 
 /** Takes the two-label form from a host that nobody but a peer calls a Service, and that a site may be called too. */
 function withoutSiteName(
   service: ImportedService,
   sources: readonly ServiceEntry[],
-  namespaces: ReadonlySet<string>,
+  local: boolean,
   conditions: Conditions,
 ): ImportedService {
   const { name, namespace } = service
-  if (!isTopLevelDomain(namespace) || namespaces.has(namespace)) return service
+  if (!isTopLevelDomain(namespace) || local) return service
   const message = `"${namespace}" is a top-level domain and no namespace of this cluster: ${name}.${namespace} is left to ordinary DNS, ${name}.${namespace}.svc leads here`
   for (const entry of sources) conditions.holds(entry, 'Accepted', 'NoShortName', message)
   return { ...service, noShortName: true }
+}
+
+/** The hosts of an entry that can be used, in lower case, each once. */
+function usableHosts(entry: ServiceEntry, conditions: Conditions): readonly string[] {
+  if (!isUsable(entry, conditions)) return []
+  const hosts: string[] = []
+  for (const text of new Set(entry.spec.hosts)) {
+    const host = text.toLowerCase()
+    const error = hostError(entry, host)
+    if (error === undefined) hosts.push(host)
+    else conditions.fails(entry, 'Accepted', 'UnsupportedHost', `spec.hosts: "${text}" ${error}`)
+  }
+  return hosts
 }
 
 function isUsable(entry: ServiceEntry, conditions: Conditions): boolean {

@@ -12,10 +12,24 @@ import type { Conditions } from './conditions.ts'
 import { endpointsOf } from './endpoints.ts'
 import { isDnsLabel, serviceHost } from './host.ts'
 import { byText, formatLabels } from './labels.ts'
-import type { PodIndex } from './pod-index.ts'
+import { PodIndex } from './pod-index.ts'
 import { selectProtocol } from './protocol.ts'
 import { proxyProtocolMistake } from './proxy-protocol.ts'
+import { Stage } from './stage.ts'
 import type { ModelPort, ModelService } from './types.ts'
+
+interface ServiceInputs {
+  readonly service: Service
+  readonly slices: readonly EndpointSlice[]
+  /** Those that the Service selects and those that its slices name. */
+  readonly pods: readonly Pod[]
+}
+
+/** Runs for a slice or a Service where it, or what it is resolved with, is another than at the last model. */
+export class ServiceStages {
+  readonly slices = new Stage(({ slice }: { slice: EndpointSlice }, said) => isUsable(slice, said))
+  readonly services = new Stage(resolveService, { shares: true })
+}
 
 /**
  * Services with their TCP ports and, port by port, the endpoints of the EndpointSlices labelled with their name. Sorted by
@@ -25,24 +39,19 @@ export function collectServices(
   services: readonly Service[],
   slices: readonly EndpointSlice[],
   pods: PodIndex,
+  stages: ServiceStages,
   conditions: Conditions,
 ): readonly ModelService[] {
-  const usable = slices.filter((slice) => isUsable(slice, conditions))
+  const usable = slices.filter((slice) => stages.slices.get({ slice }, conditions, keyOf(slice)))
   const slicesOf = Map.groupBy(usable, (slice) => `${slice.metadata.namespace}/${slice.spec.serviceName}`)
   const collected: ModelService[] = []
   for (const service of services) {
-    const { name, namespace, labels, annotations } = service.metadata
-    const mine = slicesOf.get(`${namespace}/${name}`) ?? []
-    slicesOf.delete(`${namespace}/${name}`)
-    if (!isCallable(service, conditions)) continue
-    const ports = service.spec.ports
-      .filter((port) => port.protocol === 'TCP')
-      .map((port) => resolvePort(service, port, mine, pods))
-    reportPorts(service, ports, mine, pods, conditions)
-    reportMode(service, conditions)
-    const mistake = proxyProtocolMistake(annotations)
-    if (mistake !== undefined) conditions.fails(service, 'Accepted', 'InvalidProxyProtocol', mistake)
-    collected.push({ name, namespace, host: serviceHost(name, namespace), labels, annotations, ports })
+    const key = keyOf(service)
+    const mine = slicesOf.get(key) ?? []
+    slicesOf.delete(key)
+    const inputs = { service, slices: mine, pods: podsOf(service, mine, pods) }
+    const resolved = stages.services.get(inputs, conditions, key)
+    if (resolved !== undefined) collected.push(resolved)
   }
   for (const orphans of slicesOf.values()) {
     for (const slice of orphans) {
@@ -50,7 +59,40 @@ export function collectServices(
       conditions.fails(slice, 'ResolvedRefs', 'NoService', message)
     }
   }
+  stages.slices.sweep()
+  stages.services.sweep()
   return collected.sort((a, b) => byText(a.host, b.host))
+}
+
+const keyOf = ({ metadata }: Service | EndpointSlice): string => `${metadata.namespace}/${metadata.name}`
+
+function podsOf(service: Service, slices: readonly EndpointSlice[], pods: PodIndex): readonly Pod[] {
+  const { namespace } = service.metadata
+  const found = new Set(pods.select(namespace, service.spec.selector))
+  for (const slice of slices) {
+    for (const { podName } of slice.spec.endpoints) {
+      const pod = podName === '' ? undefined : pods.get(namespace, podName)
+      if (pod !== undefined) found.add(pod)
+    }
+  }
+  return [...found]
+}
+
+function resolveService(
+  { service, slices, pods: relevant }: ServiceInputs,
+  conditions: Conditions,
+): ModelService | undefined {
+  if (!isCallable(service, conditions)) return undefined
+  const { name, namespace, labels, annotations } = service.metadata
+  const pods = new PodIndex(relevant)
+  const ports = service.spec.ports
+    .filter((port) => port.protocol === 'TCP')
+    .map((port) => resolvePort(service, port, slices, pods))
+  reportPorts(service, ports, slices, pods, conditions)
+  reportMode(service, conditions)
+  const mistake = proxyProtocolMistake(annotations)
+  if (mistake !== undefined) conditions.fails(service, 'Accepted', 'InvalidProxyProtocol', mistake)
+  return { name, namespace, host: serviceHost(name, namespace), labels, annotations, ports }
 }
 
 function isUsable(slice: EndpointSlice, conditions: Conditions): boolean {
