@@ -108,6 +108,16 @@ export function discoveryMetrics(process: DiscoveryProcess): Metrics {
     help: 'How often the model was computed.',
     collect: () => [{ value: discovery.counters.models }],
   })
+  metrics.counter({
+    name: 'isthmus_discovery_svids_minted_total',
+    help: 'Certificates signed for clients.',
+    collect: () => [{ value: discovery.counters.minted }],
+  })
+  metrics.counter({
+    name: 'isthmus_discovery_svids_failed_total',
+    help: 'Certificates that could not be signed for clients.',
+    collect: () => [{ value: discovery.counters.mintsFailed }],
+  })
   metrics.gauge({
     name: 'isthmus_discovery_problems',
     help: 'Objects, files and peers that something is wrong with; /status names them.',

@@ -1,6 +1,7 @@
 import { Command, Option } from 'commander'
 import { healthRoutes } from '../admin/health.ts'
 import { AdminServer } from '../admin/http.ts'
+import { SigningCa } from '../identity/signing-ca.ts'
 import { DISCOVERY_ACCOUNT, DISCOVERY_NAMESPACE } from '../identity/spiffe-id.ts'
 import { createLogger, type Logger } from '../lib/log.ts'
 import { isLoopback } from '../lib/loopback.ts'
@@ -24,6 +25,7 @@ interface Options extends CredentialFlags {
   readonly cluster: string
   readonly objects: readonly string[]
   readonly generated?: string
+  readonly signingCa: string
   readonly ads: string
   readonly adsPlain: string
   readonly admin: string
@@ -61,6 +63,13 @@ export function command(): Command {
     .addOption(option('--ca-root <value>', CREDENTIAL_FLAGS[2].about, CREDENTIAL_FLAGS[2].fallback))
     .addOption(option('--ca-token <value>', CREDENTIAL_FLAGS[3].about, CREDENTIAL_FLAGS[3].fallback))
     .addOption(option('--spiffe-id <value>', CREDENTIAL_FLAGS[4].about, ''))
+    .addOption(
+      option(
+        '--signing-ca <folder>',
+        'CA (made by "isthmus certs init" or "import") that signs SVIDs for the clients of xDS, over SDS',
+        '',
+      ),
+    )
     .addOption(option('--ads <host:port>', 'xDS over mutual TLS', '0.0.0.0:15012'))
     .addOption(option('--ads-plain <host:port>', 'xDS in clear, on loopback, or "off"', '127.0.0.1:15010'))
     .addOption(option('--admin <host:port>', 'status, explain, config_dump, logging', '127.0.0.1:15000'))
@@ -107,7 +116,10 @@ async function run(options: Options): Promise<void> {
     cluster: options.cluster,
     logger,
   })
+  const signingCa =
+    options.signingCa === '' ? undefined : new SigningCa({ directory: options.signingCa, logger })
   const discovery = new DiscoveryProcess({
+    signingCa,
     cluster: options.cluster,
     store,
     credentials,
@@ -124,6 +136,7 @@ async function run(options: Options): Promise<void> {
     logger.info({ signal }, 'stopping')
     await discovery.stop()
     credentials.stop()
+    signingCa?.stop()
     await store.stop()
     await Promise.all([admin.close(), health.close(), metrics.close()])
   }
@@ -141,6 +154,7 @@ async function run(options: Options): Promise<void> {
         `--admin ${options.admin}: whoever reaches it sees everything, and it asks nobody who he is`,
       )
     await credentials.start()
+    await signingCa?.start()
     await store.start()
     await discovery.start()
     sayReady(discovery, logger, listening)

@@ -5,7 +5,7 @@ import type { ClusterInfo, Model } from '../model/types.ts'
 import { parseBindRange } from '../resources/bind-address.ts'
 import { GRPC, type Refusal } from '../xds/grpc.ts'
 import { type NodeInfo, TYPE } from '../xds/types.ts'
-import { claim, clientKind, dnsClaim, socketClaim } from './node-claims.ts'
+import { claim, clientKind, dnsClaim, overlongClaim, socketClaim } from './node-claims.ts'
 import { parseNodeId } from './node-id.ts'
 import type { ViewKey } from './views.ts'
 
@@ -49,7 +49,8 @@ export function authorize(
       `${typeUrl} is for the discovery servers of peers, ${id?.uri ?? 'a client in clear'} is none`,
     )
   }
-  const mismatch = id === undefined ? undefined : claimMismatch(node, model.self)
+  const proved = id === undefined ? 'this is' : 'the certificate is of'
+  const mismatch = claimMismatch(node, model.self, proved) ?? networkMismatch(node, model, proved)
   if (mismatch !== undefined) return denied(mismatch)
   return authorizeProxy(model, id, node)
 }
@@ -58,7 +59,7 @@ export function authorize(
  * A trust domain that is this cluster's alone is answer enough to its own proxies, whatever a peer's bundle claims: a bundle that was
  * pasted by mistake must not cut a cluster off from its own discovery.
  */
-function clusterOf(model: Model, { id, issuer }: Authenticated): Result<ClusterInfo, string> {
+export function clusterOf(model: Model, { id, issuer }: Authenticated): Result<ClusterInfo, string> {
   if (model.clusterByTrustDomain.get(id.trustDomain)?.id === model.self.id) return ok(model.self)
   return originOf(model, id.trustDomain, issuer)
 }
@@ -89,6 +90,8 @@ function authorizeProxy(model: Model, id: SpiffeId | undefined, node: NodeInfo):
   const parsed = parseNodeId(node.id)
   if (!parsed.ok) return invalid(parsed.error)
   const { kind, name, namespace } = parsed.value
+  const long = overlongClaim(node)
+  if (long !== undefined) return invalid(long)
   const secrets = id !== undefined
   const credentialFile = claim(node, 'ISTHMUS_CREDENTIAL_FILE') ?? ''
   const client = clientKind(node)
@@ -137,11 +140,26 @@ function wrongGateway(model: Model, id: SpiffeId, name: string, namespace: strin
 }
 
 /** A client that names another cluster or network than its certificate proves is misconfigured, or lying. */
-function claimMismatch(node: NodeInfo, proved: ClusterInfo): string | undefined {
+function claimMismatch(
+  node: NodeInfo,
+  proved: ClusterInfo,
+  how = 'the certificate is of',
+): string | undefined {
   const cluster = claim(node, 'CLUSTER_ID') ?? proved.id
-  if (cluster !== proved.id)
-    return `node.metadata.CLUSTER_ID is "${cluster}", the certificate is of cluster ${proved.id}`
+  if (cluster !== proved.id) return `node.metadata.CLUSTER_ID is "${cluster}", ${how} cluster ${proved.id}`
   return undefined
+}
+
+/**
+ * The network is the cluster's, as its objects say; a proxy that was told another one would be answered with what it may not reach from
+ * there. While networks are being renamed the old name counts too.
+ */
+function networkMismatch(node: NodeInfo, { self, transition }: Model, how: string): string | undefined {
+  const network = claim(node, 'NETWORK')
+  if (network === undefined || network === self.network) return undefined
+  if (transition.pending.length > 0 && network === transition.settled.names.get(self.id)) return undefined
+  const where = self.network === '' ? 'on no named network' : `on network "${self.network}"`
+  return `node.metadata.NETWORK is "${network}", ${how} cluster ${self.id}, which is ${where}`
 }
 
 const denied = (message: string): { readonly ok: false; readonly error: Refusal } =>

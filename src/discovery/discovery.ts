@@ -1,9 +1,10 @@
 import type { CredentialSource, Identity } from '../identity/identity.ts'
+import type { SigningCa } from '../identity/signing-ca.ts'
 import { serverTlsOptions } from '../identity/tls.ts'
 import { type Clock, systemClock } from '../lib/clock.ts'
 import type { Logger } from '../lib/log.ts'
 import { Readiness } from '../lib/readiness.ts'
-import type { Problem } from '../lib/result.ts'
+import { fail, type Problem } from '../lib/result.ts'
 import { computeModel, type ModelInput } from '../model/compute.ts'
 import { ModelStages } from '../model/model-stages.ts'
 import { TRANSITION_MS } from '../model/network-transition.ts'
@@ -15,6 +16,8 @@ import { type Listening, XdsServer } from '../xds/server.ts'
 import type { Snapshot } from '../xds/types.ts'
 import { Agreement, writtenEntries } from './agreement.ts'
 import { Coalescer } from './coalescer.ts'
+import { mintSvid } from './mint-svid.ts'
+import { Minter } from './minted-secret.ts'
 import { Peers } from './peers.ts'
 import { discoveryStatus } from './status.ts'
 import { StreamAuthorizer } from './stream-authorizer.ts'
@@ -29,6 +32,8 @@ export interface DiscoveryOptions {
   readonly store: ObjectStore
   /** Of `/ns/isthmus-system/sa/isthmus-discovery`; its trust domain is this cluster's. */
   readonly credentials: Pick<CredentialSource, 'current' | 'onChange' | 'problems'>
+  /** Signs SVIDs for the clients; undefined: they have theirs from elsewhere. */
+  readonly signingCa?: Pick<SigningCa, 'current' | 'problems'> | undefined
   /** ADS over mutual TLS. */
   readonly ads: { readonly host: string; readonly port: number }
   /** ADS in clear, loopback only. */
@@ -59,6 +64,7 @@ export class Discovery {
   readonly #trust = new TrustKeeper()
   readonly #stages = new ModelStages()
   readonly #authorizer: StreamAuthorizer
+  readonly #minter: Minter | undefined
   readonly #listeners = new Set<() => void>()
   readonly #ends: (() => void)[] = []
   #views: Views | undefined
@@ -74,12 +80,14 @@ export class Discovery {
     this.#clock = options.clock ?? systemClock
     this.#logger = options.logger
     for (const task of ['objects', 'credential', 'ads']) this.readiness.pending(task)
+    this.#minter = options.signingCa && this.#minterOf(options.signingCa)
     this.#authorizer = new StreamAuthorizer({
       judging: () =>
         this.#state === undefined || this.#views === undefined
           ? undefined
           : { ...this.#state, views: this.#views },
       reauthorize: () => this.#server.reauthorize(),
+      minter: this.#minter,
       heardFrom: (peer, node) => {
         if (this.#agreement.heardFrom(peer, node)) this.#tell()
       },
@@ -87,6 +95,7 @@ export class Discovery {
     })
     this.#server = new XdsServer({
       authorize: (peer, node, typeUrl) => this.#authorizer.authorize(peer, node, typeUrl),
+      mayServe: (peer, source, typeUrl) => this.#authorizer.mayServe(peer, source, typeUrl),
       ready: () => this.readiness.ready,
       logger: this.#logger,
       clock: this.#clock,
@@ -154,6 +163,7 @@ export class Discovery {
     return [
       ...store.problems(),
       ...credentials.problems(),
+      ...(this.#options.signingCa?.problems() ?? []),
       ...(this.#state?.trust.problems ?? []),
       ...this.#peers.problems(),
     ]
@@ -181,13 +191,23 @@ export class Discovery {
   }
 
   /** Counters for metrics. */
-  get counters(): { readonly models: number; readonly views: number } {
-    return { models: this.#computed, views: this.#views?.size ?? 0 }
+  get counters() {
+    const { minted = 0, failed: mintsFailed = 0 } = this.#minter?.counters ?? {}
+    return { models: this.#computed, views: this.#views?.size ?? 0, minted, mintsFailed }
   }
 
   /** What each view serves now. */
   dump(): ReadonlyMap<string, Snapshot> {
     return this.#views?.dump() ?? new Map()
+  }
+
+  #minterOf(signingCa: Pick<SigningCa, 'current'>): Minter {
+    const clock = this.#clock
+    const mint = async (id: string) =>
+      this.#state === undefined
+        ? fail('not ready yet')
+        : mintSvid(signingCa.current(), this.#state, id, clock.now())
+    return new Minter({ mint, clock, logger: this.#logger })
   }
 
   #compute(): void {

@@ -22,6 +22,18 @@ export function claim(node: NodeInfo, name: string): string | undefined {
   return typeof value === 'string' && value !== '' ? value : undefined
 }
 
+/** What is longer is no address and no path (PATH_MAX), characters. */
+const CLAIM_MAX = 4_096
+
+/** Claims tell views apart, and each view keeps its own: says which of ours is too long to be kept. */
+export function overlongClaim(node: NodeInfo): string | undefined {
+  for (const [name, value] of Object.entries(node.metadata)) {
+    if (!name.startsWith('ISTHMUS_') || typeof value !== 'string' || value.length <= CLAIM_MAX) continue
+    return `node.metadata.${name.slice(0, 64)} has ${value.length} characters, ${CLAIM_MAX} are allowed`
+  }
+  return undefined
+}
+
 /** Reads a claim of the form `IP:PORT`, an IPv6 address in brackets. */
 export function socketClaim(name: string, text: string): Result<SocketName, string> {
   const colon = text.lastIndexOf(':')

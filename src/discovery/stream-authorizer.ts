@@ -5,10 +5,12 @@ import { fail, ok, type Result } from '../lib/result.ts'
 import type { Model } from '../model/types.ts'
 import { GRPC, type Refusal } from '../xds/grpc.ts'
 import type { ViewSource } from '../xds/snapshot-cache.ts'
-import type { NodeInfo, StreamPeer } from '../xds/types.ts'
-import { authorize } from './authorize.ts'
+import { type NodeInfo, type StreamPeer, TYPE } from '../xds/types.ts'
+import { type Authenticated, authorize, type Grant } from './authorize.ts'
+import { MintedSource, type Minter } from './minted-secret.ts'
 import type { Trust } from './trust.ts'
-import type { Views } from './views.ts'
+import { ViewQuota } from './view-quota.ts'
+import { type Views, viewName } from './views.ts'
 
 /** What streams are judged by. */
 export interface Judging {
@@ -24,6 +26,8 @@ export interface StreamAuthorizerOptions {
   reauthorize(): void
   /** A peer's discovery server was let in. */
   heardFrom(cluster: string, node: NodeInfo): void
+  /** Makes certificates for those who prove an id; undefined: there is no key to sign with. */
+  readonly minter?: Minter | undefined
   readonly clock: Clock
 }
 
@@ -31,6 +35,10 @@ export interface StreamAuthorizerOptions {
 export class StreamAuthorizer {
   readonly #options: StreamAuthorizerOptions
   readonly #verifier = new SvidVerifier()
+  readonly #quota = new ViewQuota()
+  /** What each stream was granted, by type: the name of the view that it may be answered from. */
+  readonly #granted = new WeakMap<StreamPeer, Map<string, string>>()
+  readonly #minted = new WeakMap<StreamPeer, MintedSource>()
   #epoch = ''
   /** When the first certificate of a stream ends. */
   #judgedAgainAtMs = Number.POSITIVE_INFINITY
@@ -44,7 +52,7 @@ export class StreamAuthorizer {
     const judging = this.#options.judging()
     if (judging === undefined) return fail({ code: GRPC.unavailable, message: 'not ready yet' })
     const { model, trust, views } = judging
-    let client: Parameters<typeof authorize>[1]
+    let client: Authenticated | undefined
     if (peer.certificate !== undefined) {
       const svid = this.#verifier.verify(peer.certificate, trust.bundles, this.#options.clock.now())
       if (!svid.ok) {
@@ -57,7 +65,14 @@ export class StreamAuthorizer {
     const grant = authorize(model, client, node, typeUrl)
     if (!grant.ok) return grant
     if (grant.value.peer !== undefined) this.#options.heardFrom(grant.value.peer.id, node)
-    return ok(views.source(grant.value.view))
+    return this.#source(views, peer, client, grant.value, typeUrl)
+  }
+
+  /** The second look, where a response is built: the view must be the one that this very stream was granted for the type. */
+  mayServe(peer: StreamPeer, source: ViewSource, typeUrl: string): boolean {
+    const granted = this.#granted.get(peer)?.get(typeUrl)
+    if (granted === undefined || source.scope !== granted) return false
+    return !(source instanceof MintedSource) || this.#minted.get(peer) === source
   }
 
   /** Open streams are judged again when what they are judged by has changed. */
@@ -72,6 +87,32 @@ export class StreamAuthorizer {
     if (epoch === this.#epoch) return
     this.#epoch = epoch
     this.#options.reauthorize()
+  }
+
+  #source(
+    views: Views,
+    peer: StreamPeer,
+    client: Authenticated | undefined,
+    grant: Grant,
+    typeUrl: string,
+  ): Result<ViewSource, Refusal> {
+    const name = viewName(grant.view)
+    const identity = client?.id.uri ?? 'who comes in clear'
+    // A peer has one view, and peers that share a trust domain have one id.
+    const room =
+      grant.peer === undefined
+        ? this.#quota.admit(identity, name, (view) => views.watched(view))
+        : ok(undefined)
+    if (!room.ok) return fail({ code: GRPC.resourceExhausted, message: room.error })
+    const granted = this.#granted.get(peer) ?? new Map<string, string>()
+    this.#granted.set(peer, granted.set(typeUrl, name))
+    const view = views.source(grant.view)
+    const { minter } = this.#options
+    if (minter === undefined || client === undefined || typeUrl !== TYPE.secret) return ok(view)
+    const before = this.#minted.get(peer)
+    const own = before?.base === view ? before : minter.source(view, client.id.uri, before)
+    this.#minted.set(peer, own)
+    return ok(own)
   }
 
   stop(): void {

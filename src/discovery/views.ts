@@ -72,12 +72,18 @@ export class Views {
     return this.#live.size
   }
 
+  /** Whether anybody watches the view of that name. */
+  watched(name: string): boolean {
+    return this.#live.get(name)?.watched === true
+  }
+
   /** The view of that key, the same object as long as anybody watches it. */
   source(key: ViewKey): ViewSource {
-    const name = JSON.stringify(key)
+    const name = viewName(key)
     const known = this.#live.get(name)
     if (known !== undefined) return known
     const view: LiveView = new LiveView({
+      scope: name,
       compute: (previous) => compute(key, this.#inputs, previous),
       identifier: () => identifier(key, this.#inputs.model),
       onUsed: () => this.#live.set(name, view),
@@ -109,7 +115,13 @@ export class Views {
   }
 }
 
+/** A view's name, by which it is found again: everything that tells it from others. */
+export function viewName(key: ViewKey): string {
+  return JSON.stringify(key)
+}
+
 interface LiveViewOptions {
+  readonly scope: string
   readonly compute: (previous: SnapshotBuilder | undefined) => SnapshotBuilder
   readonly identifier: () => string
   readonly onUsed: () => void
@@ -130,6 +142,10 @@ class LiveView implements ViewSource {
 
   get watched(): boolean {
     return this.#watchers > 0
+  }
+
+  get scope(): string {
+    return this.#options.scope
   }
 
   current(): Snapshot {

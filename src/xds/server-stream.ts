@@ -30,6 +30,8 @@ export interface StreamLimits extends RequestLimits {
 
 export interface StreamHost {
   authorize(peer: StreamPeer, node: NodeInfo, typeUrl: string): Result<ViewSource, Refusal>
+  /** Asked again where a response is built: false ends the stream before a byte of it leaves. Default: true. */
+  mayServe?(peer: StreamPeer, source: ViewSource, typeUrl: string): boolean
   readonly logger: Logger
   readonly clock: Clock
   readonly limits: StreamLimits
@@ -178,6 +180,7 @@ export class ServerStream {
     const { request, node } = answer
     const refusal = answer.firstOfType ? this.#admit(node, request.typeUrl) : undefined
     if (refusal !== undefined) return refusal
+    this.#sources.get(request.typeUrl)?.asked?.(request.names)
     const verdict = this.#state.request(request, nowMs)
     if (verdict === 'nack') {
       const { typeUrl, responseNonce: nonce, errorDetail: detail } = request
@@ -242,8 +245,16 @@ export class ServerStream {
     while (!this.#ended && !this.#blocked) {
       const push = this.#state.pull(this.#host.clock.now())
       if (push === undefined) break
-      const identifier = this.#sources.get(push.typeUrl)?.identifier?.() ?? ''
-      const frame = sharedFrame(this.#variant, push, identifier)
+      const source = this.#sources.get(push.typeUrl)
+      if (source === undefined || this.#host.mayServe?.(this.#peer, source, push.typeUrl) === false) {
+        this.#host.logger.error(
+          { node: this.#gate.node?.id, typeUrl: push.typeUrl },
+          'BUG: a view of somebody else',
+        )
+        this.end({ code: GRPC.internal, message: 'the view is not of this stream' })
+        return
+      }
+      const frame = sharedFrame(this.#variant, push, source.identifier?.() ?? '')
       const tail = nonceTail(push.nonce)
       this.#stream.cork()
       this.#stream.write(frame)

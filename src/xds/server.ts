@@ -47,7 +47,7 @@ const DEFAULT_LIMITS: XdsServerLimits = {
   pingTimeoutMs: 20_000,
 }
 
-export interface XdsServerOptions extends Pick<StreamHost, 'authorize' | 'logger'> {
+export interface XdsServerOptions extends Pick<StreamHost, 'authorize' | 'mayServe' | 'logger'> {
   /** False: every stream is refused with UNAVAILABLE. A server that answers before it knows everything takes config away. */
   ready(): boolean
   readonly clock?: Clock
@@ -83,6 +83,7 @@ export class XdsServer {
     this.#logger = options.logger
     this.#host = {
       authorize: (peer, node, typeUrl) => options.authorize(peer, node, typeUrl),
+      mayServe: (peer, source, typeUrl) => options.mayServe?.(peer, source, typeUrl) ?? true,
       logger: this.#logger,
       clock: this.#clock,
       limits: this.#limits,

@@ -14,6 +14,10 @@ export interface ViewSource {
   watch(callback: (changes: Changes) => void): () => void
   /** `control_plane.identifier` of the responses: free text for the other side's logs. */
   identifier?(): string
+  /** Told which names a client asks for, before they are looked up: for what is made for one client alone. */
+  asked?(names: readonly string[]): void
+  /** Whom its content is for, in the server's own words: compared where a response is built (`mayServe`). */
+  readonly scope?: string | undefined
 }
 
 const NOTHING: ReadonlyMap<string, XdsResource> = new Map()

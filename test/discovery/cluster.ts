@@ -10,7 +10,8 @@ import { CredentialFiles } from '../../src/identity/credential-files.ts'
 import { serverIdentityError } from '../../src/identity/tls.ts'
 import { TrustBundles } from '../../src/identity/trust-bundle.ts'
 import { contentHash } from '../../src/lib/canonical.ts'
-import { silentLogger } from '../../src/lib/log.ts'
+import type { Clock } from '../../src/lib/clock.ts'
+import { type Logger, silentLogger } from '../../src/lib/log.ts'
 import { DirectoryStore } from '../../src/objects/directory-store.ts'
 import type { Manifest } from '../../src/objects/types.ts'
 import { type ClientState, XdsClient } from '../../src/xds/client.ts'
@@ -25,6 +26,10 @@ export interface ClusterOptions {
   readonly folder?: string
   /** False: the credential is written later, with `issue`. */
   readonly credential?: boolean
+  /** Mints SVIDs for its clients. */
+  readonly signing?: boolean | Ca
+  readonly clock?: Clock
+  readonly logger?: Logger
 }
 
 export class TestCluster {
@@ -36,7 +41,7 @@ export class TestCluster {
   readonly #credentials: CredentialFiles
   readonly #clients = new Set<Seen>()
 
-  private constructor(name: string, ca: Ca, folder: string, port: number) {
+  private constructor(name: string, ca: Ca, folder: string, options: ClusterOptions) {
     this.name = name
     this.ca = ca
     this.folder = folder
@@ -46,13 +51,16 @@ export class TestCluster {
       logger: silentLogger,
     })
     this.#credentials = new CredentialFiles({ directory: join(folder, 'certs'), logger: silentLogger })
+    const signing = options.signing === true ? ca : options.signing || undefined
     this.process = new DiscoveryProcess({
       cluster: name,
       store: this.store,
       credentials: this.#credentials,
-      ads: { host: '127.0.0.1', port },
+      ads: { host: '127.0.0.1', port: options.port ?? 0 },
       adsPlain: { host: '127.0.0.1', port: 0 },
-      logger: silentLogger,
+      logger: options.logger ?? silentLogger,
+      ...(options.clock && { clock: options.clock }),
+      ...(signing && { signingCa: { current: () => signing, problems: () => [] } }),
       pods: { cluster: name, image: 'isthmus:test', discovery: '127.0.0.1:15012' },
     })
   }
@@ -60,7 +68,7 @@ export class TestCluster {
   static async start(name: string, options: ClusterOptions = {}): Promise<TestCluster> {
     const ca = options.ca ?? (await createCa({ trustDomain: `${name}.local` }))
     const folder = options.folder ?? (await mkdtemp(join(tmpdir(), `isthmus-${name}-`)))
-    const cluster = new TestCluster(name, ca, folder, options.port ?? 0)
+    const cluster = new TestCluster(name, ca, folder, options)
     if (options.credential !== false) await cluster.issue()
     await cluster.#credentials.start()
     await cluster.store.start()

@@ -207,9 +207,14 @@ t.test('who is not what he claims is refused by name', async (t) => {
 })
 
 t.test('a client in clear gets the own views without secrets', async (t) => {
-  const seen = cluster.plainClient({ ...sidecarNode, metadata: { CLUSTER_ID: 'cluster-9' } }).start()
+  const seen = cluster.plainClient({ ...sidecarNode, metadata: { CLUSTER_ID: 'cluster-1' } }).start()
   await seen.until('listeners', () => seen.names(TYPE.listener).length > 0)
   seen.stop()
+  const elsewhere = cluster.plainClient({ ...sidecarNode, metadata: { CLUSTER_ID: 'cluster-9' } }).start()
+  await elsewhere.until('the refusal', ({ lastError }) =>
+    /node.metadata.CLUSTER_ID is "cluster-9", this is cluster cluster-1/.test(lastError),
+  )
+  elsewhere.stop()
   const secrets = cluster.plainClient(sidecarNode).subscribe(TYPE.secret, ['ROOTCA'])
   secrets.start(TYPE.cluster)
   await secrets.until('clusters', () => secrets.names(TYPE.cluster).length > 0)

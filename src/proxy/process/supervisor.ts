@@ -7,13 +7,14 @@ import { type Clock, systemClock } from '../../lib/clock.ts'
 import type { Logger } from '../../lib/log.ts'
 import { fail, formatProblem, ok, type Problem, type Result } from '../../lib/result.ts'
 import { OWN_CERTIFICATE } from '../../resources/envoy.ts'
+import { ownSecret } from '../../resources/own-secret.ts'
 import { type ClientState, type ClientTls, XdsClient, type XdsUpdate } from '../../xds/client.ts'
 import { XdsServer } from '../../xds/server.ts'
 import { SnapshotCache } from '../../xds/snapshot-cache.ts'
 import { type NodeInfo, type Snapshot, TYPE } from '../../xds/types.ts'
 import type { DrainReport } from '../engine.ts'
 import { LocalTrustAssembly } from './local-trust.ts'
-import { ownCredential } from './own-credential.ts'
+
 import { RefusedResources } from './refused-resources.ts'
 import { ResourceSet } from './resource-set.ts'
 import { socketPaths } from './run-directory.ts'
@@ -287,7 +288,7 @@ export class Supervisor implements SupervisorView {
       identity,
       this.#options.federation?.current(),
     )
-    const secrets = new Map(trust).set(OWN_CERTIFICATE, ownCredential(identity))
+    const secrets = new Map(trust).set(OWN_CERTIFICATE, ownSecret(identity.credential))
     this.#cache.set(snapshot.set(TYPE.secret, secrets))
   }
 }

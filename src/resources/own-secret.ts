@@ -1,12 +1,14 @@
-import type { Identity } from '../../identity/identity.ts'
-import { contentHash } from '../../lib/canonical.ts'
-import { OWN_CERTIFICATE } from '../../resources/envoy.ts'
-import { SecretSchema } from '../../xds/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js'
-import { encodeResource } from '../../xds/resource.ts'
-import type { XdsResource } from '../../xds/types.ts'
+import { contentHash } from '../lib/canonical.ts'
+import { SecretSchema } from '../xds/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js'
+import { encodeResource } from '../xds/resource.ts'
+import type { XdsResource } from '../xds/types.ts'
+import { OWN_CERTIFICATE } from './envoy.ts'
 
-/** Our own credential as the Secret that the workers get. */
-export function ownCredential({ credential }: Identity): XdsResource {
+/** Secret `default`: a proxy's own certificate with its key, both in PEM. */
+export function ownSecret(credential: {
+  readonly certificatePem: string
+  readonly privateKeyPem: string
+}): XdsResource {
   const text = (value: string) => ({ specifier: { case: 'inlineString' as const, value } })
   const value = {
     certificateChain: text(credential.certificatePem),
