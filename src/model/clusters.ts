@@ -69,9 +69,9 @@ export function collectClusters(
       conditions.fails(object, 'Accepted', 'Conflicted', `metadata.name: "${id}" is already ${nameOf(other)}`)
       continue
     }
-    const { network, trustDomain, locality } = object.spec
+    const { network, trustDomain, locality, weight } = object.spec
     sources.set(id, object)
-    clusters.set(id, { id, network, trustDomain, locality })
+    clusters.set(id, { id, network, trustDomain, locality, ...(weight !== 100 && { weight }) })
     conditions.holds(
       object,
       'Accepted',

@@ -7,6 +7,8 @@ import type { NetworkTransition } from './network-transition.ts'
 import { networkRelation, selectOrganizationSetting } from './reachability.ts'
 import type { Model, Peer } from './types.ts'
 
+const NO_LABELS = {}
+
 export interface ModelInput {
   /** This cluster's name. */
   readonly cluster: string
@@ -95,6 +97,8 @@ export function computeModel(
     imports,
     peers,
     ...networks,
+    failover: stages.failover.get({ workspaces, organization }, conditions),
+    ownLabels: objects.get(cluster)?.metadata.labels ?? NO_LABELS,
     conditions: conditions.list(),
   }
 }

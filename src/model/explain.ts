@@ -1,6 +1,7 @@
 // One call, walked hop by hop, in the words of the decisions that made it work or not. Each cluster speaks of its own half;
 // who puts the halves together also tries the network in between.
 import { own } from '../lib/own.ts'
+import { describeFailover, failoverFacts } from './explain-failover.ts'
 import {
   backendHop,
   breaks,
@@ -61,12 +62,17 @@ export function explainClient(model: Model, host: string, port: number, toCluste
   const local = findExposure(model, host)?.service
   const localPort = local?.ports.find((each) => each.number === port)
   const imported = findImport(model, host)
+  const facts = imported === undefined ? undefined : failoverFacts(model, local, imported, port)
+  const order = facts === undefined || facts.levels.flat().length < 2 ? '' : `; ${describeFailover(facts)}`
   if (local !== undefined && localPort !== undefined) {
     const name = `Service/${local.namespace}/${local.name}`
     const backend = backendHop(model, name, localPort.endpoints)
     if (backend.ok || imported === undefined) {
       return [
-        holds('entry', `${name} runs in ${model.self.id} itself: its own endpoints come first`),
+        holds(
+          'entry',
+          `${name} runs in ${model.self.id} itself${order === '' ? ': nobody else has it' : order}`,
+        ),
         backend,
       ]
     }
@@ -84,7 +90,7 @@ export function explainClient(model: Model, host: string, port: number, toCluste
       return at === undefined ? [] : [`${endpoint.address} port ${at}`]
     })
   if (addresses.length > 0)
-    return [...hops, holds('address', `${imported.source} leads to ${addresses.join(', ')}`)]
+    return [...hops, holds('address', `${imported.source} leads to ${addresses.join(', ')}${order}`)]
   const towards = toCluster === undefined ? '' : ` in ${toCluster}`
   const detail = `${imported.source} has no endpoint for port ${port}${towards}`
   return [...hops, breaks('address', 'NoEndpoints', detail, `${imported.source} spec.endpoints`)]

@@ -2,6 +2,7 @@ import { workloadId } from '../identity/spiffe-id.ts'
 import { share } from '../lib/memo.ts'
 import type { Deployment, Gateway, IngressGateway, Pod, Service } from '../objects/types.ts'
 import { type Conditions, nameOf } from './conditions.ts'
+import { failoverLabels } from './failover.ts'
 import { type AddressOutcome, eastWestPort, gatewayAddresses } from './gateway-address.ts'
 import { byText, formatLabels, type Labels, matchesLabels } from './labels.ts'
 import type { PodIndex } from './pod-index.ts'
@@ -65,6 +66,7 @@ export function collectGateways(
   for (const owner of owners.sort((a, b) => byText(a.namespace, b.namespace) || byText(a.name, b.name))) {
     const services = (servicesIn.get(owner.namespace) ?? []).filter((service) => isServiceOf(owner, service))
     const outcome = gatewayAddresses(`${owner.namespace}/${owner.name}`, services, owner.pods)
+    const copied = failoverLabels(...services.map((service) => service.metadata.labels))
     const before = previous.find(
       ({ namespace, name }) => namespace === owner.namespace && name === owner.name,
     )
@@ -76,6 +78,7 @@ export function collectGateways(
       addresses: outcome.addresses,
       addressReason: outcome.reason,
       drainMs: owner.object?.spec.drainMs ?? DEFAULT_DRAIN_MS,
+      ...(Object.keys(copied).length > 0 && { failoverLabels: copied }),
       proxyProtocolSources: owner.object?.spec.proxyProtocolSources ?? [],
     })
     outcomes.set(gateway, outcome)

@@ -1,6 +1,7 @@
 import { own } from '../lib/own.ts'
 import type { ServiceEntry, ServiceEntryEndpoint } from '../objects/types.ts'
 import { type Conditions, nameOf } from './conditions.ts'
+import { failoverLabels } from './failover.ts'
 import { isDnsName, parseServiceHost } from './host.ts'
 import { byText } from './labels.ts'
 import { protocolOf } from './protocol.ts'
@@ -173,6 +174,7 @@ function toEndpoint(
   { address, ports: given, labels, locality, weight }: ServiceEntryEndpoint,
   merged: ReadonlyMap<number, ImportedPort>,
 ): ImportedEndpoint {
+  const copied = failoverLabels(labels)
   const ports: Record<string, number> = {}
   for (const { name, number, targetPort } of entry.spec.ports) {
     const port = merged.get(number)
@@ -186,6 +188,7 @@ function toEndpoint(
     locality,
     mtls: labels[TLS_MODE_LABEL] === 'istio',
     weight,
+    ...(Object.keys(copied).length > 0 && { failoverLabels: copied }),
     ...notReady(labels[NOT_READY_LABEL]),
   }
 }

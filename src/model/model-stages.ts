@@ -5,6 +5,7 @@ import type {
   Cluster,
   EndpointSlice,
   ObjectOf,
+  OrganizationSetting,
   Pod,
   Secret,
   Service,
@@ -14,6 +15,7 @@ import type {
 } from '../objects/types.ts'
 import { collectClusters, readPeers } from './clusters.ts'
 import { collectExposures, ExposureStages } from './exposure.ts'
+import { failoverRules } from './failover.ts'
 import { collectGateways, type GatewayInputs, type GatewaySet } from './gateways.ts'
 import { collectImports, ImportStages } from './imports.ts'
 import { collectOrigins, reportOrigins } from './origins.ts'
@@ -99,6 +101,11 @@ export class ModelStages {
       },
       said,
     ) => indexWorkspaces(inputs.cluster, inputs.workspaces, inputs.settings, inputs.namespaces, said),
+  )
+
+  readonly failover = new Stage(
+    (inputs: { workspaces: WorkspaceIndex; organization: OrganizationSetting | undefined }) =>
+      failoverRules(inputs.workspaces, inputs.organization),
   )
 
   readonly gateways = new Stage((inputs: GatewayInputs, said, previous: GatewaySet | undefined) =>

@@ -2,6 +2,7 @@
 // objects give equal models.
 
 import type { AuthorizationRule } from '../objects/types.ts'
+import type { FailoverRule } from './failover.ts'
 import type { NetworkTransition } from './network-transition.ts'
 
 /** A verdict that carries its reason, so that explain, status and logs use the same words. */
@@ -18,6 +19,8 @@ export interface ClusterInfo {
   readonly trustDomain: string
   /** `region/zone`, or ''. */
   readonly locality: { readonly region: string; readonly zone: string }
+  /** Its share of the traffic among equals, in percent; absent: 100. */
+  readonly weight?: number
 }
 
 /** How the callers of a cluster are known. */
@@ -91,6 +94,8 @@ export interface ModelGateway {
   /** Where the addresses come from, or what is awaited, naming the object and field. */
   readonly addressReason: string
   readonly drainMs: number
+  /** Labels of its Services for `failoverPriority`; absent: none. */
+  readonly failoverLabels?: Readonly<Record<string, string>>
   /** Address ranges of load balancers that put the PROXY protocol in front; empty: none does. */
   readonly proxyProtocolSources: readonly string[]
 }
@@ -136,6 +141,8 @@ export interface ImportedService {
     /** TLS with the SNI of the port's cluster is spoken to it (label `security.istio.io/tlsMode: istio`). */
     readonly mtls: boolean
     readonly weight: number
+    /** What `failoverPriority` may ask for; absent: none. */
+    readonly failoverLabels?: Readonly<Record<string, string>>
     /** Port numbers that the other cluster has no ready endpoint for (label `isthmus.io/not-ready`); absent: none. */
     readonly notReady?: readonly number[]
   }[]
@@ -216,6 +223,10 @@ export interface Model {
   /** May the callers of a cluster in, says the gateway: as `mayCall`, or everybody where reachability is only advertised. */
   readonly admits: (from: ClusterInfo) => Decision
   readonly transition: NetworkTransition
+  /** Labels of this cluster's Cluster object: what `failoverPriority` compares those of endpoints with. */
+  readonly ownLabels: Readonly<Record<string, string>>
+  /** In which order the endpoints of a host are tried: by its namespace and the clusters that serve it. */
+  readonly failover: (namespace: string, clusters: readonly string[]) => FailoverRule
   /** Per object: what the model made of it. */
   readonly conditions: readonly ModelCondition[]
 }

@@ -6,6 +6,8 @@ import { byText } from './labels.ts'
 export interface WorkspaceIndex {
   readonly workspaceOf: (namespace: string) => Workspace | undefined
   readonly settingOf: (workspace: Workspace) => WorkspaceSetting | undefined
+  /** The setting of the first Workspace that has this namespace of any of these clusters. */
+  readonly settingFor: (namespace: string, clusters: readonly string[]) => WorkspaceSetting | undefined
   /** Settings in force whose Workspace selects something here, in order of their names. */
   readonly settings: readonly WorkspaceSetting[]
 }
@@ -57,6 +59,14 @@ export function indexWorkspaces(
   return {
     workspaceOf: (namespace) => owners.get(namespace),
     settingOf: (workspace) => inForce.get(workspace),
+    settingFor: (namespace, clusters) => {
+      const workspace = ordered.find((each) =>
+        each.spec.namespaces.some((pattern) =>
+          clusters.some((id) => selectsNamespace(pattern, id, namespace)),
+        ),
+      )
+      return workspace === undefined ? undefined : inForce.get(workspace)
+    },
     settings: ordered.flatMap((workspace) => {
       const setting = here.has(workspace) ? inForce.get(workspace) : undefined
       return setting === undefined ? [] : [setting]

@@ -68,6 +68,12 @@ function isQualifiedKey(key: string): boolean {
   return slash < 0 || dnsSubdomain(key.slice(0, slash)) === undefined
 }
 
+/** `key` or `key=value`, as labels are. */
+export function isLabelPair(text: string): boolean {
+  const [key = '', value = '', ...more] = text.split('=')
+  return more.length === 0 && isQualifiedKey(key) && labelValue(value) === undefined
+}
+
 /** Labels, or the labels that a selector asks for. */
 export function readLabels(field: Field): Record<string, string> {
   return readPairs(field, labelValue)

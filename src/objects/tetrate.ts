@@ -1,6 +1,7 @@
 // Tetrate's kinds: api.tsb.tetrate.io/v2 (also tsb.tetrate.io/v2) and install.tetrate.io/v1alpha1.
 import type { Field } from './field.ts'
 import { dnsLabel, ipRanges, readAnnotations, readDurationMs, readLabels } from './rules.ts'
+import { readFailover } from './tetrate-failover.ts'
 import type {
   Cluster,
   EastWestGatewaySetting,
@@ -16,6 +17,7 @@ import {
   REACHABILITY_ANNOTATION,
   SERVICE_MODES,
   type ServiceMode,
+  WEIGHT_ANNOTATION,
 } from './types.ts'
 
 const REPLICAS_MAX = 10_000
@@ -43,7 +45,8 @@ function readNamespaceName(field: Field): NamespaceName {
 
 export function readWorkspaceSetting(document: Field): WorkspaceSetting['spec'] {
   const settings = document.get('spec').get('defaultEastWestGatewaySettings')
-  return { defaultEastWestGatewaySettings: settings.list(readEastWestGatewaySetting) }
+  const failover = readFailover(document.get('spec'))
+  return { defaultEastWestGatewaySettings: settings.list(readEastWestGatewaySetting), failover }
 }
 
 function readEastWestGatewaySetting(setting: Field): EastWestGatewaySetting {
@@ -74,15 +77,19 @@ const annotation = (document: Field, name: string): Field =>
   document.get('metadata').get('annotations').get(name)
 
 export function readOrganizationSetting(document: Field): OrganizationSetting['spec'] {
-  const mode = annotation(document, REACHABILITY_ANNOTATION).oneOf(['enforce', 'advertise'], 'enforce')
+  const reachability = annotation(document, REACHABILITY_ANNOTATION).oneOf(
+    ['enforce', 'advertise'],
+    'enforce',
+  )
+  const failover = readFailover(document.get('spec'))
   const settings = document.get('spec').get('networkSettings')
   settings.only(['networkReachability'])
-  const reachability = settings.get('networkReachability')
-  if (!reachability.present) return { networkReachability: undefined, reachability: mode }
-  const pairs = reachability
+  const relation = settings.get('networkReachability')
+  if (!relation.present) return { networkReachability: undefined, reachability, failover }
+  const pairs = relation
     .entries()
     .map(([network, targets]): [string, string[]] => [network, splitList(targets.text())])
-  return { networkReachability: new Map(pairs), reachability: mode }
+  return { networkReachability: new Map(pairs), reachability, failover }
 }
 
 /** `"vpc02, vpc03"` → two names. */
@@ -102,8 +109,15 @@ export function readCluster(document: Field): Cluster['spec'] {
         /^[a-z0-9._-]{0,255}$/.test(text) ? undefined : 'a SPIFFE trust domain (a-z 0-9 . _ -)',
       ),
     locality: { region: locality.get('region').text(''), zone: locality.get('zone').text('') },
+    weight: Number(annotation(document, WEIGHT_ANNOTATION).text('100', percent)),
   }
 }
+
+const WEIGHT_PERCENT_MAX = 1_000
+const percent = (text: string): string | undefined =>
+  /^(0|[1-9]\d{0,3})$/.test(text) && Number(text) <= WEIGHT_PERCENT_MAX
+    ? undefined
+    : `a percentage from 0 to ${WEIGHT_PERCENT_MAX}, in quotes`
 
 export function readIngressGateway(document: Field): GatewaySpec {
   const eastWestOnly = document.get('spec').get('eastWestOnly').flag(false)

@@ -153,6 +153,13 @@ export const MODE_ANNOTATION = 'isthmus.io/mode'
  * sidecars then tell them is the caller's address, and in version 2 its server name (TLV 0x02) and verified SPIFFE id (TLV 0xE0).
  */
 export const PROXY_PROTOCOL_ANNOTATION = 'isthmus.io/proxy-protocol'
+/**
+ * Annotation of a Cluster: its share of the traffic, in percent of what its ready endpoints would get among those of the same priority.
+ * 0: it gets none, even where nobody else is left.
+ */
+export const WEIGHT_ANNOTATION = 'isthmus.io/weight'
+/** Labels of a Service with this prefix go along with its endpoints, for `failoverPriority`. */
+export const FAILOVER_LABEL_PREFIX = 'failover.tetrate.io/'
 /** Annotation of an OrganizationSetting: whether gateways enforce reachability or services are only advertised by it. */
 export const REACHABILITY_ANNOTATION = 'isthmus.io/reachability'
 /** Annotation of a gateway: address ranges, separated by commas, whose connections begin with the PROXY protocol. */
@@ -167,8 +174,28 @@ export interface EastWestGatewaySetting {
 }
 export type WorkspaceSetting = Base<
   'WorkspaceSetting',
-  { readonly defaultEastWestGatewaySettings: readonly EastWestGatewaySetting[] }
+  {
+    readonly defaultEastWestGatewaySettings: readonly EastWestGatewaySetting[]
+    /** Undefined: it says nothing of failover, and the organization's counts. */
+    readonly failover: FailoverSettings | undefined
+  }
 >
+
+/** `failoverSettings`, or the older `regionalFailover` beside it, which counts where there is no newer one. */
+export interface FailoverSettings {
+  /** The field they were read from, for reasons. */
+  readonly field: 'spec.failoverSettings' | 'spec.regionalFailover'
+  /** `CLUSTER` (the default): the own cluster before every other. `LOCALITY`: by region and zone, whatever the cluster. */
+  readonly topologyChoice: 'CLUSTER' | 'LOCALITY'
+  /**
+   * Labels in order, each `key` or `key=value`; empty: none. An endpoint's n-th label counts only where all before it match; a key alone
+   * is compared with the caller's own label.
+   */
+  readonly failoverPriority: readonly string[]
+  readonly regionalFailover: readonly { readonly from: string; readonly to: string }[]
+  /** `automaticLoadBalancing.enabled.value`: near and far share the traffic. */
+  readonly automaticLoadBalancing: boolean
+}
 
 export type OrganizationSetting = Base<
   'OrganizationSetting',
@@ -177,6 +204,7 @@ export type OrganizationSetting = Base<
     readonly networkReachability: ReadonlyMap<string, readonly string[]> | undefined
     /** Annotation `isthmus.io/reachability`, default `enforce`. */
     readonly reachability: 'enforce' | 'advertise'
+    readonly failover: FailoverSettings | undefined
   }
 >
 
@@ -188,6 +216,8 @@ export type Cluster = Base<
     /** Empty: not said here. */
     readonly trustDomain: string
     readonly locality: { readonly region: string; readonly zone: string }
+    /** Annotation `isthmus.io/weight`, in percent; default 100. */
+    readonly weight: number
   }
 >
 

@@ -1,12 +1,11 @@
 import { isIP } from 'node:net'
 import { parseSpiffeId } from '../identity/spiffe-id.ts'
 import { own } from '../lib/own.ts'
+import { type FailoverRule, failoverLabels, type Place, placeOf, priorityOf } from '../model/failover.ts'
 import { type ProxyProtocolVersion, proxyProtocolOf } from '../model/proxy-protocol.ts'
-import type { ImportedService, Model, ModelPort, ModelService } from '../model/types.ts'
+import type { ImportedService, Model, ModelEndpoint, ModelPort, ModelService } from '../model/types.ts'
 import { type EdsEndpoint, localEndpoints, normalise } from './endpoints.ts'
-
-/** Sums of weights have to fit into 32 bits, in Envoy and on the wire. */
-const WEIGHT_MAX = 10_000
+import { type Share, WEIGHT_MAX, weigh } from './traffic-weights.ts'
 
 /** One port of a host that workloads of this cluster may call, here or elsewhere. Plain JSON. */
 export interface CallablePort {
@@ -65,7 +64,7 @@ export function isService({
 
 /**
  * Every host that the cluster's workloads may call, sorted: its own services and what is imported, those with the same host
- * merged (same name and namespace = same service). Own endpoints come first, then remote gateways in the own region, then others.
+ * merged (same name and namespace = same service), in the order that the failover rule of the host says: own endpoints first by default.
  * `hostNames` false leaves out gateways that are known by a host name only, which an Envoy would not take in EDS. `narrowed` are the
  * clusters whose gateways are verified by CAs of their own; given, those that no CA speaks for alone are left out.
  */
@@ -96,6 +95,7 @@ function merge(
   const known = narrowed === undefined ? entry : withoutNobodys(model, entry)
   const pins = pinsOf(model, known, gatewayIds, narrowed)
   const ports = [...protocols].sort(([a], [b]) => a - b)
+  const order = orderOf(model, service, entry)
   return {
     host,
     name: service?.name ?? entry?.name ?? '',
@@ -108,15 +108,44 @@ function merge(
     ports: ports.map(([number, protocol]) => {
       const pods = service?.ports.find((port) => port.number === number)?.endpoints ?? []
       const remote =
-        known === undefined ? [] : remoteEndpoints(model, known, number, gatewayIds, pins, hostNames)
-      const elsewhere = remote.some(({ unready }) => unready !== true)
+        known === undefined ? [] : remoteShares(order, known, number, { gatewayIds, pins, hostNames })
+      const elsewhere = remote.some(({ endpoints }) => endpoints.some(({ unready }) => unready !== true))
       return {
         number,
         protocol,
-        endpoints: normalise([...localEndpoints(pods, model.self.locality, elsewhere), ...remote]),
+        endpoints: normalise(weigh([ownShare(order, pods, service, elsewhere), ...remote])),
       }
     }),
   }
+}
+
+/** In which order endpoints are tried, and by whom. */
+interface Order {
+  readonly model: Model
+  readonly rule: FailoverRule
+  readonly caller: Place
+}
+
+function orderOf(model: Model, service: ModelService | undefined, entry: ImportedService | undefined): Order {
+  const clusters = [model.self.id, ...new Set(entry?.endpoints.map(({ cluster }) => cluster))]
+  const namespace = service?.namespace ?? entry?.namespace ?? ''
+  return { model, rule: model.failover(namespace, clusters), caller: placeOf(model.self, model.ownLabels) }
+}
+
+function ownShare(
+  { model: { self }, rule, caller }: Order,
+  pods: readonly ModelEndpoint[],
+  service: ModelService | undefined,
+  elsewhere: boolean,
+): Share {
+  const labels = new Map(pods.map((pod) => [pod.address, pod.labels]))
+  const endpoints = localEndpoints(pods, self.locality, elsewhere).map((endpoint) => {
+    const { region, zone, address } = endpoint
+    const { labels: services = {} } = service ?? {}
+    const place = { ...caller, region, zone, labels: { ...failoverLabels(services), ...labels.get(address) } }
+    return { ...endpoint, priority: priorityOf(rule, caller, place) }
+  })
+  return { percent: self.weight ?? 100, sameBehindEach: false, endpoints }
 }
 
 /** Without the endpoints of clusters whose CAs are all somebody else's too: whoever answers there could be another. */
@@ -144,33 +173,64 @@ function pinsOf(
   )
 }
 
-function remoteEndpoints(
-  model: Model,
+/** One share for each cluster; endpoints of no cluster stand for themselves. */
+function remoteShares(
+  order: Order,
   entry: ImportedService,
   port: number,
-  gatewayIds: readonly string[],
-  pins: CallableHost['pins'],
-  hostNames: boolean,
-): EdsEndpoint[] {
+  options: {
+    readonly gatewayIds: readonly string[]
+    readonly pins: CallableHost['pins']
+    readonly hostNames: boolean
+  },
+): Share[] {
   const name = entry.ports.find(({ number }) => number === port)?.name
   if (name === undefined) return []
-  return entry.endpoints.flatMap(({ address, ports, locality, weight, mtls, cluster, notReady = [] }) => {
-    // TLS to a gateway that nothing pins would trust every certificate of every peer.
-    if (mtls && gatewayIds.length === 0) return []
-    if (!hostNames && isIP(address) === 0) return []
-    const [region = '', zone = ''] = locality.split('/')
-    const sameRegion = region !== '' && region === model.self.locality.region
-    return {
+  const byCluster = Map.groupBy(entry.endpoints, ({ cluster }) => cluster)
+  return [...byCluster].map(([cluster, members]) => ({
+    percent: order.model.clusters.get(cluster)?.weight ?? 100,
+    sameBehindEach: cluster !== '',
+    endpoints: members.flatMap((member) => {
+      const at = own(member.ports, name) ?? port
+      return remoteEndpoint(order, member, { ...options, port, at })
+    }),
+  }))
+}
+
+function remoteEndpoint(
+  { rule, caller }: Order,
+  endpoint: ImportedService['endpoints'][number],
+  {
+    gatewayIds,
+    pins,
+    hostNames,
+    port,
+    at,
+  }: {
+    readonly gatewayIds: readonly string[]
+    readonly pins: CallableHost['pins']
+    readonly hostNames: boolean
+    readonly port: number
+    readonly at: number
+  },
+): EdsEndpoint[] {
+  const { address, locality, weight, mtls, cluster, network, failoverLabels: labels = {} } = endpoint
+  // TLS to a gateway that nothing pins would trust every certificate of every peer.
+  if (mtls && gatewayIds.length === 0) return []
+  if (!hostNames && isIP(address) === 0) return []
+  const [region = '', zone = ''] = locality.split('/')
+  return [
+    {
       address,
-      port: own(ports, name) ?? port,
+      port: at,
       region,
       zone,
-      priority: sameRegion ? 1 : 2,
+      priority: priorityOf(rule, caller, { cluster, network, region, zone, labels }),
       weight: Math.min(Math.max(1, weight), WEIGHT_MAX),
       draining: false,
-      ...(notReady.includes(port) ? { unready: true as const } : {}),
+      ...(endpoint.notReady?.includes(port) === true ? { unready: true as const } : {}),
       mtls,
       ...(mtls && own(pins, cluster) !== undefined ? { cluster } : {}),
-    }
-  })
+    },
+  ]
 }

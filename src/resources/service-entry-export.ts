@@ -1,5 +1,6 @@
 import { isIP } from 'node:net'
 import { contentHash } from '../lib/canonical.ts'
+import { failoverLabels } from '../model/failover.ts'
 import { NOT_READY_LABEL } from '../model/imports.ts'
 import { ENTRY_NAMESPACE, MANAGED_BY, MANAGER } from '../model/managed.ts'
 import { answeringIds } from '../model/mode.ts'
@@ -55,6 +56,7 @@ export function exportEntries(
           [CLUSTER_LABEL]: self.id,
           'xcp.tetrate.io/hops': '0',
           'xcp.tetrate.io/serviceType': 'remoteGateway',
+          ...failoverLabels(exposure.service.labels, gateway.failoverLabels),
           ...notReadyLabel(exposure.service.ports),
         },
         network: '',

@@ -63,7 +63,7 @@ t.test("the story's YAML works unchanged", async (t) => {
     mode: undefined,
   }
   const [setting] = read('bookinfo-ws-eastwest.yaml')
-  t.strictSame(setting?.spec, { defaultEastWestGatewaySettings: [all] })
+  t.strictSame(setting?.spec, { defaultEastWestGatewaySettings: [all], failover: undefined })
   t.equal(refKey(refOf(setting!)), 'WorkspaceSetting/acme/eng/bookinfo-ws/bookinfo-ws-setting')
 
   const [limited] = read('bookinfo-ws-limited.yaml')
@@ -76,6 +76,7 @@ t.test("the story's YAML works unchanged", async (t) => {
         mode: undefined,
       },
     ],
+    failover: undefined,
   })
 
   const [first, second, organization] = read('reachability.yaml')
@@ -83,6 +84,7 @@ t.test("the story's YAML works unchanged", async (t) => {
     network: 'cluster-1-network',
     trustDomain: 'cluster-1.local',
     locality: { region: 'eu-west-2', zone: '' },
+    weight: 100,
   })
   t.equal(second?.metadata.name, 'cluster-2')
   t.strictSame(
@@ -293,6 +295,53 @@ spec: {networkSettings: {networkReachability: {a: "b, c,,b", d: ""}}}`,
     ]),
   )
 })
+
+t.test(
+  'failover settings: the newer field counts, both spellings of its switch, and a slip is named',
+  async (t) => {
+    const organization = (spec: string) =>
+      one(
+        'OrganizationSetting',
+        `apiVersion: api.tsb.tetrate.io/v2
+kind: OrganizationSetting
+metadata: {organization: acme, name: default}
+spec: ${spec}`,
+      ).spec.failover
+    const nothing = { topologyChoice: 'CLUSTER', failoverPriority: [], automaticLoadBalancing: false }
+    t.strictSame(organization('{regionalFailover: [{from: eu, to: us}]}'), {
+      field: 'spec.regionalFailover',
+      ...nothing,
+      regionalFailover: [{ from: 'eu', to: 'us' }],
+    })
+    t.strictSame(
+      organization('{regionalFailover: [{from: eu, to: us}], failoverSettings: {topologyChoice: LOCALITY}}'),
+      { field: 'spec.failoverSettings', ...nothing, topologyChoice: 'LOCALITY', regionalFailover: [] },
+    )
+    for (const enabled of ['{value: true}', 'true']) {
+      const spec = `{failoverSettings: {automaticLoadBalancing: {enabled: ${enabled}}}}`
+      t.equal(organization(spec)?.automaticLoadBalancing, true, enabled)
+    }
+    const wrong = parseManifest(
+      {
+        apiVersion: 'api.tsb.tetrate.io/v2',
+        kind: 'WorkspaceSetting',
+        metadata: { organization: 'acme', tenant: 'eng', workspace: 'w', name: 's' },
+        spec: {
+          failoverSettings: {
+            topologyChoise: 'CLUSTER',
+            failoverPriority: ['a=b=c'],
+            regionalFailover: [{ from: 'eu', to: 'eu' }],
+          },
+        },
+      },
+      'f',
+    )
+    t.match(
+      JSON.stringify(wrong),
+      /failoverSettings\.topologyChoise.*failoverPriority\[0\].*regionalFailover\[0\]\.to/,
+    )
+  },
+)
 
 t.test('kinds and groups that are not ours are ignored', async (t) => {
   for (const [apiVersion, kind] of [
