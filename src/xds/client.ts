@@ -1,46 +1,21 @@
 // The xDS client on grpc-js: one ADS stream, Delta or SotW, that keeps what it has when the server goes away and asks only for
 // the difference when it is back.
-import { createSecureContext } from 'node:tls'
-import {
-  type ChannelCredentials,
-  type ChannelOptions,
-  Client,
-  type ClientDuplexStream,
-  connectivityState,
-  credentials,
-} from '@grpc/grpc-js'
+
+import type { Client } from '@grpc/grpc-js'
+import { connectivityState } from '@grpc/grpc-js'
 import { Backoff } from '../lib/backoff.ts'
 import { type Clock, systemClock } from '../lib/clock.ts'
 import { type Logger, silentLogger } from '../lib/log.ts'
 import { formatProblem, type Problem, problem } from '../lib/result.ts'
+import { type Call, type Keepalive, openCall, type XdsTarget } from './client-channel.ts'
 import { ClientType, type Update, type Wanted } from './client-state.ts'
 import { encodeRequest } from './codec-request.ts'
 import { decodeResponse } from './codec-response.ts'
+import { Lanes } from './lanes.ts'
 import type { Variant, XdsResponse } from './messages.ts'
 import { ADS_PATH, SDS_PATH } from './methods.ts'
 import { byMakeOrder, isWholeState } from './type-rules.ts'
 import type { NodeInfo, XdsResource } from './types.ts'
-
-/** What the client presents and trusts, asked for anew at every connection. */
-export interface ClientTls {
-  readonly certificatePem: string
-  readonly privateKeyPem: string
-  /** Roots (and intermediates) that the TLS layer trusts. */
-  readonly caPem: string
-  /** Judges the server's leaf certificate once its chain is trusted: an error refuses the connection. */
-  verifyPeer(der: Uint8Array): Error | undefined
-}
-
-export interface TcpTarget {
-  /** `host:port`. */
-  readonly address: string
-  /** Undefined: in clear. Its result undefined: no credential yet, try again later. */
-  readonly tls?: (() => ClientTls | undefined) | undefined
-  /** Name in SNI; must not be an IP address. Default `isthmus-discovery`. */
-  readonly serverName?: string
-}
-
-export type XdsTarget = TcpTarget | { readonly path: string }
 
 export interface XdsUpdate {
   readonly upserted: XdsResource[]
@@ -70,16 +45,18 @@ export interface XdsClientOptions {
   /**
    * Takes a response. Every problem it returns refuses the resource that `object` names (or, if it names none, the whole
    * response); the others are kept. It may call `subscribe`: that is told to the server before the answer. A promise holds back the
-   * answer, and with it the server's next response of the type: what comes meanwhile waits, so that updates stay in order.
+   * answer, and with it the server's next response of the type: what comes meanwhile waits, so that updates stay in order (`order`).
    */
   onUpdate(typeUrl: string, update: XdsUpdate): readonly Problem[] | Promise<readonly Problem[]>
   onState?(state: ClientState): void
+  /** Updates come one after the other: those of the whole stream (default), or of each type by itself. */
+  readonly order?: 'stream' | 'type'
   readonly logger?: Logger
   readonly clock?: Clock
   /** What an earlier run left, from disk: type URL → name → version. */
   readonly initialVersions?: InitialVersions
   /** HTTP/2 pings: how often, and how long a server may take to answer. Default 20 s and 5 s. */
-  readonly keepalive?: { readonly timeMs: number; readonly timeoutMs: number }
+  readonly keepalive?: Keepalive
   /** How long a connection may take to come up, milliseconds. Default 10,000. */
   readonly connectTimeoutMs?: number
   /** Pause between attempts. */
@@ -88,8 +65,6 @@ export interface XdsClientOptions {
 
 const PATHS = { ads: ADS_PATH, sds: SDS_PATH }
 
-type Call = ClientDuplexStream<Buffer, Buffer>
-
 /** One attempt: its own channel, so that every stream is opened with the credential of the day. */
 interface Attempt {
   readonly client: Client
@@ -97,11 +72,6 @@ interface Attempt {
   readonly cancelTimeout: () => void
   nodeSent: boolean
 }
-
-/** Of one response. Ours are split at 3 MB; another server's whole state, or one large table of names, is far below this. */
-const MAX_MESSAGE_BYTES = 32 * 1024 * 1024
-
-const identity = (bytes: Buffer): Buffer => bytes
 
 export class XdsClient {
   readonly #options: XdsClientOptions
@@ -114,8 +84,7 @@ export class XdsClient {
   readonly #backoff: Backoff
   #state: ClientState
   #attempt: Attempt | undefined
-  readonly #queue: (() => Promise<void> | undefined)[] = []
-  #working = false
+  readonly #lanes = new Lanes()
   #cancelRetry: (() => void) | undefined
 
   constructor(options: XdsClientOptions) {
@@ -170,7 +139,8 @@ export class XdsClient {
     this.#enter('connecting', this.#state.lastError)
     let opened: { client: Client; call: Call }
     try {
-      opened = openCall(this.#options, PATHS[this.#options.service ?? 'ads'][this.#variant])
+      const { target, service = 'ads', keepalive } = this.#options
+      opened = openCall(target, PATHS[service][this.#variant], keepalive)
     } catch (error) {
       this.#retry((error as Error).message)
       return
@@ -226,23 +196,8 @@ export class XdsClient {
     const type = this.#types.get(response.value.typeUrl)
     // Nobody asked for it; there is nothing to acknowledge.
     if (type === undefined) return
-    this.#queue.push(() => this.#take(type, response.value, attempt))
-    this.#work()
-  }
-
-  /** Updates one after the other; what is done at once needs no turn of the event loop. */
-  #work(): void {
-    while (!this.#working) {
-      const next = this.#queue.shift()
-      if (next === undefined) return
-      const taken = next()
-      if (taken === undefined) continue
-      this.#working = true
-      void taken.finally(() => {
-        this.#working = false
-        this.#work()
-      })
-    }
+    const lane = this.#options.order === 'type' ? type.typeUrl : ''
+    this.#lanes.push(lane, () => this.#take(type, response.value, attempt))
   }
 
   #take(type: ClientType, response: XdsResponse, attempt: Attempt): Promise<void> | undefined {
@@ -329,44 +284,4 @@ function concerns(one: Problem, name: string, update: Update): boolean {
   const names = update.upserted.map((resource) => resource.name).filter((other) => other !== '')
   if (names.includes(one.object)) return false
   return one.object.includes(name) || !names.some((other) => one.object.includes(other))
-}
-
-function openCall(options: XdsClientOptions, path: string): { client: Client; call: Call } {
-  const { target } = options
-  const keepalive = options.keepalive ?? { timeMs: 20_000, timeoutMs: 5_000 }
-  const channel: ChannelOptions = {
-    'grpc.keepalive_time_ms': keepalive.timeMs,
-    'grpc.keepalive_timeout_ms': keepalive.timeoutMs,
-    'grpc.keepalive_permit_without_calls': 1,
-    'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
-    'grpc-node.flow_control_window': 8 * 1024 * 1024,
-    // A subchannel shared with an earlier attempt would keep that attempt's certificate.
-    'grpc.use_local_subchannel_pool': 1,
-    'grpc.enable_http_proxy': 0,
-    'grpc.service_config_disable_resolution': 1,
-    'grpc.enable_retries': 0,
-  }
-  if (!('path' in target)) channel['grpc.ssl_target_name_override'] = target.serverName ?? 'isthmus-discovery'
-  const client = new Client(
-    'path' in target ? `unix:${target.path}` : target.address,
-    credentialsOf(target),
-    channel,
-  )
-  return { client, call: client.makeBidiStreamRequest(path, identity, identity) }
-}
-
-function credentialsOf(target: XdsTarget): ChannelCredentials {
-  if ('path' in target || target.tls === undefined) return credentials.createInsecure()
-  const tls = target.tls()
-  if (tls === undefined) throw new Error('no certificate to present yet')
-  const context = createSecureContext({
-    cert: tls.certificatePem,
-    key: tls.privateKeyPem,
-    ca: tls.caPem,
-    minVersion: 'TLSv1.2',
-    ecdhCurve: 'X25519:P-256',
-  })
-  return credentials.createFromSecureContext(context, {
-    checkServerIdentity: (_host, certificate) => tls.verifyPeer(certificate.raw),
-  })
 }

@@ -1,8 +1,8 @@
 import type { Clock } from '../../lib/clock.ts'
 import type { Logger } from '../../lib/log.ts'
 import { formatProblem } from '../../lib/result.ts'
+import type { SnapshotFile } from '../../xds/snapshot-file.ts'
 import type { ResourceSet } from './resource-set.ts'
-import type { SnapshotFile } from './snapshot-file.ts'
 
 /** Changes in quick succession are one write. */
 const SAVE_DELAY_MS = 200

@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto'
 import { closeSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
-import { type Clock, systemClock } from '../../lib/clock.ts'
-import { fail, ok, type Problem, problem, type Result } from '../../lib/result.ts'
-import type { Snapshot, XdsResource } from '../../xds/types.ts'
+import { type Clock, systemClock } from '../lib/clock.ts'
+import { fail, ok, type Problem, problem, type Result } from '../lib/result.ts'
+import type { Snapshot, XdsResource } from './types.ts'
 
 /** 2: the checksum is of the header too. */
 const FORMAT = 2

@@ -13,8 +13,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
 import type { Clock } from '../../src/lib/clock.ts'
-import { SnapshotFile, type SnapshotFileOptions } from '../../src/proxy/process/snapshot-file.ts'
 import { rawResource } from '../../src/xds/resource.ts'
+import { SnapshotFile, type SnapshotFileOptions } from '../../src/xds/snapshot-file.ts'
 import { type Snapshot, TYPE } from '../../src/xds/types.ts'
 
 interface Scope {
@@ -146,7 +146,7 @@ t.test('a date in the future bounds no age', async (t) => {
 const moduleOf = (path: string) => JSON.stringify(new URL(`../../src/${path}`, import.meta.url).href)
 /** Saves of many sizes, without an end. */
 const WRITER = (directory: string) => `
-  const { SnapshotFile } = await import(${moduleOf('proxy/process/snapshot-file.ts')})
+  const { SnapshotFile } = await import(${moduleOf('xds/snapshot-file.ts')})
   const { rawResource } = await import(${moduleOf('xds/resource.ts')})
   const file = new SnapshotFile({ directory: ${JSON.stringify(directory)}, owner: 'gateway/a' })
   const snapshot = (n) => new Map([[${JSON.stringify(TYPE.listener)}, new Map(Array.from({ length: n }, (_, i) =>
