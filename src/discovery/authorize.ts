@@ -4,7 +4,8 @@ import { originOf } from '../model/origins.ts'
 import type { ClusterInfo, Model } from '../model/types.ts'
 import { parseBindRange } from '../resources/bind-address.ts'
 import { GRPC, type Refusal } from '../xds/grpc.ts'
-import { type NodeInfo, TYPE } from '../xds/types.ts'
+import { isMcpType, type NodeInfo, TYPE } from '../xds/types.ts'
+import { authorizeIstio } from './authorize-istio.ts'
 import { claim, clientKind, dnsClaim, overlongClaim, socketClaim } from './node-claims.ts'
 import { parseNodeId } from './node-id.ts'
 import type { ViewKey } from './views.ts'
@@ -44,14 +45,10 @@ export function authorize(
     if (cluster.value.id !== model.self.id)
       return authorizePeer(model, cluster.value, client.id, node, typeUrl)
   }
-  if (typeUrl === TYPE.serviceEntry) {
-    return denied(
-      `${typeUrl} is for the discovery servers of peers, ${id?.uri ?? 'a client in clear'} is none`,
-    )
-  }
   const proved = id === undefined ? 'this is' : 'the certificate is of'
   const mismatch = claimMismatch(node, model.self, proved) ?? networkMismatch(node, model, proved)
   if (mismatch !== undefined) return denied(mismatch)
+  if (isMcpType(typeUrl)) return authorizeIstio(id, node, typeUrl)
   return authorizeProxy(model, id, node)
 }
 
@@ -78,8 +75,8 @@ function authorizePeer(
   }
   if (!model.peers.some((peer) => peer.cluster === cluster.id))
     return denied(`${id.uri}: cluster ${cluster.id} is no peer of this one`)
-  if (typeUrl !== TYPE.serviceEntry)
-    return denied(`peer ${cluster.id} may subscribe to ${TYPE.serviceEntry} only, not to ${typeUrl}`)
+  if (!isMcpType(typeUrl))
+    return denied(`peer ${cluster.id} may subscribe to ${TYPE.serviceEntry} and the like, not to ${typeUrl}`)
   const mismatch = claimMismatch(node, cluster)
   return mismatch === undefined
     ? ok({ view: { kind: 'exports', cluster: cluster.id }, peer: cluster })

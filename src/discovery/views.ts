@@ -6,8 +6,10 @@ import type { DnsOptions } from '../resources/dns-filter.ts'
 import type { DomainBundle } from '../resources/envoy.ts'
 import { gatewayResources } from '../resources/gateway-resources.ts'
 import { grpcResources } from '../resources/grpc-resources.ts'
+import { istioResources } from '../resources/istio-config.ts'
 import { encodeEntry } from '../resources/service-entry.ts'
 import { exportEntries } from '../resources/service-entry-export.ts'
+import { entryOf } from '../resources/service-entry-manifest.ts'
 import { sidecarResources } from '../resources/sidecar-resources.ts'
 import { SnapshotBuilder } from '../resources/snapshot-builder.ts'
 import { type Changes, SnapshotCache, type ViewSource } from '../xds/snapshot-cache.ts'
@@ -40,6 +42,8 @@ export type ViewKey =
   /** Of the cluster's gRPC clients, all of them. */
   | { readonly kind: 'grpc' }
   | { readonly kind: 'exports'; readonly cluster: string }
+  /** Of an Istio control plane of this cluster. */
+  | { readonly kind: 'istio' }
 
 /** What views are computed from. */
 export interface ViewInputs {
@@ -183,6 +187,7 @@ function compute(
   { model, bundles, clusterBundles }: ViewInputs,
   previous: SnapshotBuilder | undefined,
 ): SnapshotBuilder {
+  if (key.kind === 'istio') return istioResources(model, model.written.map(entryOf), previous)
   if (key.kind === 'exports') return exportsView(model, model.clusters.get(key.cluster), previous)
   if (key.kind === 'grpc') return grpcResources(model, previous)
   if (key.kind === 'gateway') {

@@ -2,6 +2,7 @@ import type { TrustBundle } from '../identity/trust-bundle.ts'
 import type { ObjectStore } from '../objects/store.ts'
 import { collectAuthorization } from './authorization.ts'
 import { Conditions } from './conditions.ts'
+import { isManagedEntry } from './managed.ts'
 import { ModelStages } from './model-stages.ts'
 import type { NetworkTransition } from './network-transition.ts'
 import { networkRelation, selectOrganizationSetting } from './reachability.ts'
@@ -95,6 +96,7 @@ export function computeModel(
       conditions,
     ),
     imports,
+    written: list('ServiceEntry').filter(({ metadata }) => isManagedEntry(metadata)),
     peers,
     ...networks,
     failover: stages.failover.get({ workspaces, organization }, conditions),

@@ -33,11 +33,15 @@ export function chooseMode(
 
 /** SPIFFE ids that answer for a service at its gateway: the gateway's own, or those of the workloads that it passes through to. */
 export function answeringIds(
-  { trustDomain }: ClusterInfo,
+  cluster: ClusterInfo,
   { service, mode }: Exposure,
   gateway: ModelGateway,
 ): readonly string[] {
-  if (mode?.mode !== 'passthrough') return gateway.spiffeIds
+  return mode?.mode === 'passthrough' ? workloadIdsOf(cluster, service) : gateway.spiffeIds
+}
+
+/** Ids of the mesh workloads behind a service, sorted. */
+export function workloadIdsOf({ trustDomain }: ClusterInfo, service: ModelService): readonly string[] {
   const workloads = service.ports.flatMap(({ endpoints }) => endpoints.filter(isMeshWorkload))
   const ids = workloads.map(({ serviceAccount }) =>
     workloadId(trustDomain, service.namespace, serviceAccount),

@@ -83,7 +83,7 @@ function resolveService(
   conditions: Conditions,
 ): ModelService | undefined {
   if (!isCallable(service, conditions)) return undefined
-  const { name, namespace, labels, annotations } = service.metadata
+  const { name, namespace, labels, annotations, creationTimestamp } = service.metadata
   const pods = new PodIndex(relevant)
   const ports = service.spec.ports
     .filter((port) => port.protocol === 'TCP')
@@ -92,7 +92,16 @@ function resolveService(
   reportMode(service, conditions)
   const mistake = proxyProtocolMistake(annotations)
   if (mistake !== undefined) conditions.fails(service, 'Accepted', 'InvalidProxyProtocol', mistake)
-  return { name, namespace, host: serviceHost(name, namespace), labels, annotations, ports }
+  return {
+    name,
+    namespace,
+    host: serviceHost(name, namespace),
+    labels,
+    annotations,
+    selector: service.spec.selector,
+    ports,
+    ...(creationTimestamp !== undefined && { creationTimestamp }),
+  }
 }
 
 function isUsable(slice: EndpointSlice, conditions: Conditions): boolean {

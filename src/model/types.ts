@@ -1,7 +1,7 @@
 // What the model derives from one cluster's objects. Everything here is immutable data: the derivation is pure, and equal
 // objects give equal models.
 
-import type { AuthorizationRule } from '../objects/types.ts'
+import type { AuthorizationRule, ServiceEntry } from '../objects/types.ts'
 import type { FailoverRule } from './failover.ts'
 import type { NetworkTransition } from './network-transition.ts'
 
@@ -72,8 +72,12 @@ export interface ModelService {
   readonly host: string
   readonly labels: Readonly<Record<string, string>>
   readonly annotations: Readonly<Record<string, string>>
+  /** Empty: its endpoints are somebody else's EndpointSlices. */
+  readonly selector: Readonly<Record<string, string>>
   /** TCP ports only. */
   readonly ports: readonly ModelPort[]
+  /** RFC 3339; absent where the object does not say. */
+  readonly creationTimestamp?: string
 }
 
 export interface GatewayAddress {
@@ -215,6 +219,8 @@ export interface Model {
   /** By gateway, `namespace/name`: the AuthorizationPolicies in force there. */
   readonly authorization: ReadonlyMap<string, readonly GatewayPolicy[]>
   readonly imports: readonly ImportedService[]
+  /** The ServiceEntries of the imports that Isthmus wrote. */
+  readonly written: readonly ServiceEntry[]
   readonly peers: readonly Peer[]
   /** May a client in network `from` call services in network `to`? Directed. */
   readonly reachable: (from: string, to: string) => Decision

@@ -4,7 +4,7 @@ import { failoverLabels } from '../model/failover.ts'
 import { NOT_READY_LABEL } from '../model/imports.ts'
 import { ENTRY_NAMESPACE, MANAGED_BY, MANAGER } from '../model/managed.ts'
 import { answeringIds } from '../model/mode.ts'
-import type { ClusterInfo, Exposure, ModelGateway, ModelPort } from '../model/types.ts'
+import type { ClusterInfo, Exposure, ModelGateway, ModelPort, ModelService } from '../model/types.ts'
 import type { EntryConfig, EntryPort } from './service-entry.ts'
 
 /** Endpoint labels of the reference product, and Istio's for mutual TLS. */
@@ -43,6 +43,7 @@ export function exportEntries(
       name: names.get(host) ?? '',
       labels: { [MANAGED_BY]: MANAGER },
       annotations: { [RULE_ANNOTATION]: exposure.rule },
+      ...created(exposure.service),
       hosts: [host],
       location: 'MESH_INTERNAL',
       resolution: gateway.addresses.every(({ address }) => isIP(address) !== 0) ? 'STATIC' : 'DNS',
@@ -68,6 +69,10 @@ export function exportEntries(
     }
   })
 }
+
+/** What is exported is as old as the Service. */
+const created = ({ creationTimestamp }: ModelService): Pick<EntryConfig, 'createTime'> =>
+  creationTimestamp === undefined ? {} : { createTime: creationTimestamp }
 
 /** A label value has 63 characters at most: ports that find no room there are tried, and refused by the gateway. */
 const LABEL_LENGTH_MAX = 63

@@ -13,6 +13,11 @@ export const TYPE = {
   destinationRule: 'networking.istio.io/v1alpha3/DestinationRule',
 } as const
 
+/** Whether a type URL is `group/version/Kind` of Istio's MCP-over-xDS (`core/v1alpha1/MeshConfig` among them), not of a protobuf message. */
+export function isMcpType(typeUrl: string): boolean {
+  return /^[a-z0-9.-]{1,253}\/v[0-9][a-z0-9]{0,62}\/[A-Z][A-Za-z]{0,62}$/.test(typeUrl)
+}
+
 /** One named resource, encoded once whoever receives it. */
 export interface XdsResource {
   readonly name: string

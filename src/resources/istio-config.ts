@@ -1,0 +1,141 @@
+// What an Istio control plane of this cluster is told of the services that the cluster imports: the same that its sidecars of ours are
+// told, in the objects that the reference product writes.
+import { isIP } from 'node:net'
+import { contentHash } from '../lib/canonical.ts'
+import { isMeshWorkload } from '../model/endpoints.ts'
+import { byText } from '../model/labels.ts'
+import { ENTRY_NAMESPACE, MANAGED_BY, MANAGER } from '../model/managed.ts'
+import { workloadIdsOf } from '../model/mode.ts'
+import type { Model, ModelService } from '../model/types.ts'
+import { TYPE, type XdsResource } from '../xds/types.ts'
+import { type DestinationRuleConfig, encodeDestinationRule } from './destination-rule.ts'
+import type { McpMetadata } from './mcp.ts'
+import { type EntryConfig, type EntryEndpoint, encodeEntry } from './service-entry.ts'
+import { CLUSTER_LABEL } from './service-entry-export.ts'
+import { SnapshotBuilder } from './snapshot-builder.ts'
+import { encodeWorkloadEntry, type WorkloadEntryConfig } from './workload-entry.ts'
+
+/** What follows from the imports. Plain JSON. */
+export interface IstioConfig {
+  readonly serviceEntries: readonly EntryConfig[]
+  readonly workloadEntries: readonly WorkloadEntryConfig[]
+  readonly destinationRules: readonly DestinationRuleConfig[]
+}
+
+/** Istio asks for the newest version that it knows; the bodies are the same. */
+const VERSIONS = ['v1alpha3', 'v1beta1', 'v1'] as const
+
+/** The view of an Istio control plane; every type that it holds none of is answered as empty. */
+export function istioResources(
+  model: Model,
+  entries: readonly EntryConfig[],
+  previous?: SnapshotBuilder,
+): SnapshotBuilder {
+  const builder = new SnapshotBuilder(previous)
+  const { serviceEntries, workloadEntries, destinationRules } = istioConfig(model, entries)
+  addAll(builder, TYPE.serviceEntry, serviceEntries, encodeEntry)
+  addAll(builder, TYPE.workloadEntry, workloadEntries, encodeWorkloadEntry)
+  addAll(builder, TYPE.destinationRule, destinationRules, encodeDestinationRule)
+  return builder
+}
+
+function addAll<T extends McpMetadata>(
+  builder: SnapshotBuilder,
+  type: string,
+  configs: readonly T[],
+  encode: (config: T) => XdsResource,
+): void {
+  const types = VERSIONS.map((version) => type.replace('v1alpha3', version))
+  for (const each of types) builder.type(each)
+  for (const config of configs) {
+    let made: XdsResource | undefined
+    const make = (): XdsResource => {
+      made ??= encode(config)
+      return made
+    }
+    for (const each of types) builder.add(each, `${config.namespace}/${config.name}`, config, make)
+  }
+}
+
+/**
+ * `entries`: what Isthmus wrote for the imports. A host that is not a Service here is a ServiceEntry. One that is has its Service
+ * already, and its remote gateways join it as WorkloadEntries in the Service's own namespace, as endpoints by the Service's selector.
+ */
+export function istioConfig(model: Model, entries: readonly EntryConfig[]): IstioConfig {
+  const services = new Map(model.services.map((service) => [service.host, service]))
+  const serviceEntries: EntryConfig[] = []
+  const workloadEntries: WorkloadEntryConfig[] = []
+  const destinationRules: DestinationRuleConfig[] = []
+  for (const entry of entries) {
+    const [host = ''] = entry.hosts
+    const service = services.get(host)
+    if (service === undefined) {
+      serviceEntries.push(entry)
+      destinationRules.push(ruleOf(entry, ENTRY_NAMESPACE, []))
+      continue
+    }
+    const joining = joiningEndpoints(service, entry)
+    if (joining.length === 0) continue
+    workloadEntries.push(...joining.map((endpoint) => workloadEntry(service, entry, endpoint)))
+    const ids = [...new Set([...workloadIdsOf(model.self, service), ...entry.subjectAltNames])].sort(byText)
+    destinationRules.push(ruleOf(entry, service.namespace, ids))
+  }
+  return { serviceEntries, workloadEntries, destinationRules }
+}
+
+/**
+ * The remote gateways that may stand beside the endpoints of a Service here. A sidecar of Istio pins one list of ids for all endpoints
+ * of a host, and only where it speaks TLS to all of them: so none joins unless every local endpoint is a mesh workload. Nor where
+ * nothing selects it, and nobody but an address can be an endpoint of a Service.
+ */
+function joiningEndpoints(service: ModelService, entry: EntryConfig): readonly EntryEndpoint[] {
+  const clear = service.ports.some(({ endpoints }) => endpoints.some((endpoint) => !isMeshWorkload(endpoint)))
+  if (clear || Object.keys(service.selector).length === 0 || entry.subjectAltNames.length === 0) return []
+  return entry.endpoints.filter(({ address }) => isIP(address) !== 0)
+}
+
+function workloadEntry(
+  service: ModelService,
+  entry: EntryConfig,
+  endpoint: EntryEndpoint,
+): WorkloadEntryConfig {
+  const at = new Map(entry.ports.map(({ name, number }) => [number, endpoint.ports[name]]))
+  const ports = service.ports.flatMap(({ name, number }) => {
+    const port = at.get(number)
+    return port === undefined ? [] : [[name, port] as const]
+  })
+  return {
+    namespace: service.namespace,
+    // As the reference product names them; the hash tells the gateways of a host apart.
+    name: `k-${service.name}-${contentHash(`${entry.hosts[0]} ${endpoint.labels[CLUSTER_LABEL]} ${endpoint.address}`)}`,
+    ...common(entry),
+    address: endpoint.address,
+    ports: Object.fromEntries(ports),
+    endpointLabels: { ...endpoint.labels, ...service.selector },
+    locality: endpoint.locality,
+    weight: endpoint.weight,
+  }
+}
+
+function ruleOf(entry: EntryConfig, namespace: string, ids: readonly string[]): DestinationRuleConfig {
+  const [host = ''] = entry.hosts
+  return {
+    namespace,
+    name: entry.name.replace('gwinternal', 'drinternal'),
+    ...common(entry),
+    host,
+    subsets: [],
+    subjectAltNames: ids,
+    // Endpoints of the own cluster have no such label, nor have the callers: they come first, other clusters when none of them answers.
+    failoverPriority: [CLUSTER_LABEL],
+    exportTo: ['*'],
+  }
+}
+
+function common({ annotations, createTime }: EntryConfig) {
+  return {
+    labels: { [MANAGED_BY]: MANAGER },
+    annotations,
+    ...(createTime === undefined ? {} : { createTime }),
+  }
+}
