@@ -188,7 +188,8 @@ export class Connection {
     this.#state = { phase: 'ended', ending }
     this.#cancelDeadline?.()
     if (before.phase === 'open') {
-      if (parting !== 'leave') before.pump.abort()
+      if (parting === 'close') before.pump.close()
+      if (parting === 'reset') before.pump.abort()
     } else if (this.downstream !== undefined) {
       if (parting === 'close') lingeringClose(this.downstream, this.#owner.clock, lastWords)
       if (parting === 'reset') reset(this.downstream)

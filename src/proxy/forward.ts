@@ -95,6 +95,7 @@ export function splice(
     onEnd: (outcome) => connection.end(endingOf(outcome, chain), 'leave'),
   })
   connection.advance({ phase: 'open', pump })
+  context.upstreams.get(connection.facts.upstream)?.failback.watch(connection, upstream.endpoint)
   connection.onEnd(() => {
     upstream.endpoint.bytesSent += connection.headBytes + pump.bytesIn
     upstream.endpoint.bytesReceived += pump.bytesOut

@@ -63,6 +63,15 @@ export class LoadBalancer<E extends Candidate> {
     return this.#loads.panic.some((panic, index) => panic && (this.#loads.healthy[index] ?? 0) > 0)
   }
 
+  /** Endpoints of priorities that get nothing, since better ones take everything. */
+  get passedOver(): readonly E[] {
+    const load = (index: number): number =>
+      (this.#loads.healthy[index] ?? 0) + (this.#loads.degraded[index] ?? 0)
+    const first = this.#levels.findIndex((_, index) => load(index) > 0)
+    if (first < 0) return []
+    return this.#levels.flatMap((level, index) => (index > first && load(index) === 0 ? level.all : []))
+  }
+
   /** An endpoint that is not among those `tried`; undefined when none may be used. `hash` counts for hashing policies. */
   choose(tried: ReadonlySet<E> = NOBODY, hash?: bigint): E | undefined {
     const { policy } = this.#rules.config

@@ -47,6 +47,8 @@ export class Pump {
   bytesIn = 0
   /** Upstream → downstream. */
   bytesOut = 0
+  /** Whether no byte of the client's came after the last of the server's; true before anybody spoke. */
+  upstreamSpokeLast = true
   readonly #options: PumpOptions
   #moved = true
   #idleTicks = 0
@@ -62,9 +64,11 @@ export class Pump {
     const { downstream, upstream } = this.#options
     this.#flow(downstream, upstream.stream, (length) => {
       this.bytesIn += length
+      this.upstreamSpokeLast = false
     })
     this.#flow(upstream, downstream.stream, (length) => {
       this.bytesOut += length
+      this.upstreamSpokeLast = true
     })
     this.#watch('downstream', downstream, upstream)
     this.#watch('upstream', upstream, downstream)
@@ -77,6 +81,13 @@ export class Pump {
     this.#cancelIdle?.()
     reset(this.#options.downstream)
     reset(this.#options.upstream)
+  }
+
+  /** Ends both sides in order, with what was written for them before. */
+  close(): void {
+    this.#finished = true
+    this.#cancelIdle?.()
+    for (const { stream } of [this.#options.downstream, this.#options.upstream]) stream.destroySoon()
   }
 
   #flow({ stream: from, reads }: PumpEnd, to: Socket, count: (length: number) => void): void {

@@ -7,6 +7,7 @@ import { CircuitBreaker } from './circuit-breaker.ts'
 import type { ConnectFailure, Connector } from './connector.ts'
 import type { Endpoint } from './endpoint.ts'
 import { EndpointSet } from './endpoint-set.ts'
+import { Failback } from './failback.ts'
 import { HealthChecker } from './health/health-checker.ts'
 import { OutlierDetector } from './health/outlier-detector.ts'
 import type { ProbeGate } from './health/probe-gate.ts'
@@ -36,6 +37,8 @@ export interface ConnectAttempt {
 /** Where connections of one name go: its endpoints, their health, and the choice between them. */
 export class Upstream {
   readonly name: string
+  /** Where connections go back to when their better priority is well again. */
+  readonly failback: Failback
   readonly #deps: UpstreamDeps
   readonly #endpoints: EndpointSet
   readonly #outliers: OutlierDetector
@@ -61,6 +64,12 @@ export class Upstream {
     this.#config = config
     this.#deps = deps
     this.#breaker = new CircuitBreaker(config.circuitBreakers)
+    this.failback = new Failback({
+      clock: deps.clock,
+      upstream: config.name,
+      passedOver: () => this.#balance().passedOver,
+    })
+    this.failback.configure(config.failback)
     this.#outliers = new OutlierDetector({
       ...deps,
       upstream: config.name,
@@ -86,6 +95,7 @@ export class Upstream {
     this.#config = config
     this.#breaker.configure(config.circuitBreakers)
     this.#outliers.configure(config.outlier)
+    this.failback.configure(config.failback)
     if (config.type === 'EDS') this.#reassign()
     else this.#assign(config.inlineEndpoints)
   }
@@ -226,6 +236,7 @@ export class Upstream {
     this.#checker?.close()
     this.#endpoints.close()
     this.#outliers.close()
+    this.failback.close()
   }
 
   #balance(): LoadBalancer<Endpoint> {
@@ -267,6 +278,7 @@ export class Upstream {
   #reassign(): void {
     this.#endpoints.update(this.#config, this.#stale ? undefined : this.#assignment)
     this.#balancer = undefined
+    this.failback.changed()
     this.#check()
   }
 
@@ -319,6 +331,7 @@ export class Upstream {
   /** `failure`: what took it out; empty where it is well again. */
   #healthChanged(endpoint: Endpoint, failure: string): void {
     this.#balancer = undefined
+    this.failback.changed()
     if (failure !== '' && this.#config.closeOnHealthFailure)
       this.#counters.cxCutUnhealthy += endpoint.cut(`${endpoint.name} ${failure}`)
     if (failure !== '' && endpoint.flags.has('pending_dynamic_removal')) this.#reassign()

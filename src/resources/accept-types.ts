@@ -6,6 +6,7 @@ import type {
   BalancingConfig,
   CircuitBreakerConfig,
   DnsConfig,
+  FailbackConfig,
   HealthCheckConfig,
   KeepaliveConfig,
   OutlierConfig,
@@ -190,6 +191,8 @@ export interface UpstreamConfig {
   readonly defaultSocket: TransportSocketConfig
   readonly circuitBreakers: CircuitBreakerConfig
   readonly outlier: OutlierConfig | undefined
+  /** Undefined: connections stay where they are. */
+  readonly failback: FailbackConfig | undefined
   readonly healthCheck: HealthCheckConfig | undefined
   /** Endpoints that were never checked do not count, not even as unhealthy. */
   readonly ignoreNewUntilChecked: boolean

@@ -14,6 +14,7 @@ import { BALANCING_FIELDS, readBalancing } from './accept-balancing.ts'
 import { CIRCUIT_BREAKER_FIELDS, readCircuitBreakers } from './accept-circuit-breakers.ts'
 import { type AcceptContext, ADS, begin, typeOf } from './accept-context.ts'
 import { ENDPOINTS_FIELDS, readEndpoints } from './accept-endpoints.ts'
+import { readFailback } from './accept-failback.ts'
 import { HEALTH_CHECK_FIELDS, readHealthCheck } from './accept-health-check.ts'
 import { OUTLIER_FIELDS, readOutlier } from './accept-outlier.ts'
 import { PROXY_PROTOCOL_FIELDS, readProxyProtocol } from './accept-proxy-protocol.ts'
@@ -77,6 +78,7 @@ export function acceptUpstream(resource: XdsResource): Result<UpstreamConfig, Pr
     defaultSocket: readSocket(ctx, message.transportSocket, 'transport_socket'),
     circuitBreakers: readCircuitBreakers(ctx, message.circuitBreakers),
     outlier: readOutlier(ctx, message.outlierDetection),
+    failback: readFailback(ctx, message.metadata),
     healthCheck: readHealthCheck(ctx, message.healthChecks),
     ignoreNewUntilChecked: message.commonLbConfig?.ignoreNewHostsUntilFirstHc ?? false,
     closeOnHealthFailure: message.closeConnectionsOnHostHealthFailure,

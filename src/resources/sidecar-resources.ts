@@ -15,6 +15,7 @@ import { RouteConfigurationSchema } from '../xds/gen/envoy/config/route/v3/route
 import { TcpProxySchema } from '../xds/gen/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js'
 import { SecretSchema } from '../xds/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js'
 import { TYPE } from '../xds/types.ts'
+import { OWN_METADATA } from './accept-aliases.ts'
 import { type BindRange, bindAddresses } from './bind-address.ts'
 import {
   type CallableHost,
@@ -119,6 +120,7 @@ function addHost(
       pins: remote ? pins : {},
       credentialFile,
       proxyProtocol,
+      quietMs: quietMs(port.protocol),
       narrowed: Object.keys(remote ? pins : {}).filter((cluster) => clusterBundles?.has(cluster) === true),
       ...(asHttp && { http: port.protocol }),
     }
@@ -147,6 +149,8 @@ interface UpstreamShape {
   readonly proxyProtocol: ProxyProtocolVersion | undefined
   /** Clusters of `pins` that have a trust bundle of their own. */
   readonly narrowed: readonly string[]
+  /** Silence that counts as rest, where connections go back to a better priority. */
+  readonly quietMs: number
   /** What an Envoy reads in it; absent: bytes. */
   readonly http?: CallablePort['protocol']
 }
@@ -177,10 +181,22 @@ function upstream(name: string, shape: UpstreamShape): XdsCluster {
       consecutiveLocalOriginFailure: 2,
       enforcingConsecutiveLocalOriginFailure: 100,
     },
+    metadata: {
+      filterMetadata: {
+        [OWN_METADATA]: { failback: { quiet_ms: shape.quietMs, deadline_ms: FAILBACK_DEADLINE_MS } },
+      },
+    },
     transportSocketMatches: [...mutualTls(shape), clearTextMatch(shape.proxyProtocol)],
     ...(shape.http !== undefined && { typedExtensionProtocolOptions: envoyUpstreamProtocol(shape.http) }),
   })
 }
+
+/** As long as a gateway drains. */
+const FAILBACK_DEADLINE_MS = 45_000
+/** Protocols in which both sides speak whenever they like, inside TLS perhaps: that the server spoke last says nothing of a call. */
+const TALKATIVE: ReadonlySet<CallablePort['protocol']> = new Set(['http2', 'grpc', 'https', 'tls'])
+
+const quietMs = (protocol: CallablePort['protocol']): number => (TALKATIVE.has(protocol) ? 10_000 : 1_000)
 
 /** The first match counts: a cluster's own pins before those for all. */
 function mutualTls(shape: UpstreamShape): Cluster_TransportSocketMatch[] {

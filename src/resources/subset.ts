@@ -156,7 +156,8 @@ export const SUBSET: readonly SubsetMessage[] = [
       track_cluster_stats: 'taken and not used',
       typed_extension_protocol_options: 'taken and not used: they are of HTTP',
       alt_stat_name: 'taken and not used',
-      metadata: '`isthmus` names aliases, further server names that lead here; the rest is not read',
+      metadata:
+        '`isthmus` names aliases, further server names that lead here, and when connections go back to a better priority (`failback`); the rest is not read',
       'circuit_breakers.thresholds.max_connections':
         'counted by each worker for itself; the workers of an Envoy count together',
       'circuit_breakers.thresholds.max_pending_requests': 'likewise; what is being connected',

@@ -134,6 +134,13 @@ export interface HealthCheckConfig {
   readonly logSuccesses: boolean
 }
 
+/** When connections leave a priority that gets nothing new: once they rest, or at the deadline. Milliseconds. */
+export interface FailbackConfig {
+  /** Silence after the server's last word that counts as rest. */
+  readonly quietMs: number
+  readonly deadlineMs: number
+}
+
 /** One TLV of a PROXY protocol v2 header: a literal, or a format of the access log's commands. */
 export interface ProxyProtocolTlv {
   readonly type: number

@@ -285,6 +285,8 @@ export interface UpstreamOptions {
   readonly pins?: readonly string[]
   readonly sni?: string
   readonly aliases?: readonly string[]
+  /** Connections go back to a better priority. */
+  readonly failback?: { readonly quiet_ms: number; readonly deadline_ms: number }
   /** Circuit breaker. */
   readonly maxConnections?: number
   /** TCP keepalive: idle time before the first probe. */
@@ -314,7 +316,11 @@ export function upstreamTls(pins: readonly string[], sni: string = SNI) {
 }
 
 export function upstream(name: string, options: UpstreamOptions = {}): XdsResource {
-  const { pins, outlier, aliases } = options
+  const { pins, outlier, aliases, failback } = options
+  const own = {
+    ...(aliases !== undefined && { aliases: [...aliases] }),
+    ...(failback !== undefined && { failback }),
+  }
   return encodeResource(
     ClusterSchema,
     create(ClusterSchema, {
@@ -324,9 +330,7 @@ export function upstream(name: string, options: UpstreamOptions = {}): XdsResour
       lbPolicy: options.policy ?? Cluster_LbPolicy.LEAST_REQUEST,
       edsClusterConfig: { serviceName: name, edsConfig: ADS },
       commonLbConfig: { healthyPanicThreshold: { value: 0 } },
-      ...(aliases === undefined
-        ? {}
-        : { metadata: { filterMetadata: { isthmus: { aliases: [...aliases] } } } }),
+      ...(Object.keys(own).length > 0 && { metadata: { filterMetadata: { isthmus: own } } }),
       ...(outlier === undefined ? {} : { outlierDetection: outlier }),
       ...(options.maxConnections === undefined
         ? {}
