@@ -3,6 +3,7 @@ import type { SigningCa } from '../identity/signing-ca.ts'
 import { serverTlsOptions } from '../identity/tls.ts'
 import { type Clock, systemClock } from '../lib/clock.ts'
 import type { Logger } from '../lib/log.ts'
+import { share } from '../lib/memo.ts'
 import { Readiness } from '../lib/readiness.ts'
 import { fail, type Problem } from '../lib/result.ts'
 import { computeModel, type ModelInput } from '../model/compute.ts'
@@ -48,6 +49,7 @@ interface State {
   readonly model: Model
   readonly trust: Trust
   readonly bundles: readonly DomainBundle[]
+  readonly clusterBundles: ReadonlyMap<string, DomainBundle>
 }
 
 /** The discovery server of one cluster: objects in, ADS out; and the client of its peers' exports. */
@@ -236,10 +238,11 @@ export class Discovery {
     }
     const model = computeModel(input, this.#stages)
     const trust = this.#trust.collect(identity, model.peers)
-    const bundles = trust.bundles.list.map(domainBundle)
-    const inputs = { model, bundles, clusterBundles: this.#trust.clusterBundles(model) }
+    const bundles = share(this.#state?.bundles, trust.bundles.list.map(domainBundle))
+    const clusterBundles = share(this.#state?.clusterBundles, this.#trust.clusterBundles(model))
+    const inputs = { model, bundles, clusterBundles }
     const renewed = this.#state !== undefined && this.#state.identity !== identity
-    this.#state = { identity, model, trust, bundles }
+    this.#state = { identity, model, trust, bundles, clusterBundles }
     this.#computed++
     this.#computeAgainFor(model)
     if (this.#views === undefined) this.#views = new Views(inputs, this.#logger)

@@ -81,6 +81,15 @@ export class Views {
     return this.#live.get(name)?.watched === true
   }
 
+  /** What all live views have cost since the first client of each: resources encoded, values derived for them. */
+  get counters(): { readonly encoded: number; readonly derived: number } {
+    const all = [...this.#live.values()].map((view) => view.counters)
+    return {
+      encoded: all.reduce((sum, { encoded }) => sum + encoded, 0),
+      derived: all.reduce((sum, { derived }) => sum + derived, 0),
+    }
+  }
+
   /** The view of that key, the same object as long as anybody watches it. */
   source(key: ViewKey): ViewSource {
     const name = viewName(key)
@@ -152,6 +161,10 @@ class LiveView implements ViewSource {
     return this.#options.scope
   }
 
+  get counters(): SnapshotBuilder['counters'] {
+    return this.#builder?.counters ?? { encoded: 0, derived: 0 }
+  }
+
   current(): Snapshot {
     return this.#cache.current()
   }
@@ -209,8 +222,12 @@ function exportsView(
   const builder = new SnapshotBuilder(previous)
   builder.type(TYPE.serviceEntry)
   if (peer === undefined) return builder
-  for (const entry of exportEntries(exportsFor(model, peer).services, model.gateways, model.self)) {
-    builder.add(TYPE.serviceEntry, `${entry.namespace}/${entry.name}`, entry, () => encodeEntry(entry))
+  const { services } = exportsFor(model, peer)
+  for (const entry of exportEntries(services, model.gateways, model.self, builder.memo('entries'))) {
+    const name = `${entry.namespace}/${entry.name}`
+    builder.group(name, { entry }, () =>
+      builder.add(TYPE.serviceEntry, name, entry, () => encodeEntry(entry)),
+    )
   }
   return builder
 }

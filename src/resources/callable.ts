@@ -1,5 +1,6 @@
 import { isIP } from 'node:net'
 import { parseSpiffeId } from '../identity/spiffe-id.ts'
+import { Memo } from '../lib/memo.ts'
 import { own } from '../lib/own.ts'
 import { type FailoverRule, failoverLabels, type Place, placeOf, priorityOf } from '../model/failover.ts'
 import { type ProxyProtocolVersion, proxyProtocolOf } from '../model/proxy-protocol.ts'
@@ -66,36 +67,48 @@ export function isService({
  * Every host that the cluster's workloads may call, sorted: its own services and what is imported, those with the same host
  * merged (same name and namespace = same service), in the order that the failover rule of the host says: own endpoints first by default.
  * `hostNames` false leaves out gateways that are known by a host name only, which an Envoy would not take in EDS. `narrowed` are the
- * clusters whose gateways are verified by CAs of their own; given, those that no CA speaks for alone are left out.
+ * clusters whose gateways are verified by CAs of their own; given, those that no CA speaks for alone are left out. With the `memo` of
+ * the time before, a host of which nothing changed is the same object.
  */
 export function callableHosts(
   model: Model,
   hostNames: boolean,
-  narrowed?: ReadonlySet<string>,
+  narrowed?: Narrowed,
+  memo = new Memo(),
 ): CallableHost[] {
+  const { self, ownLabels, clusters, origins, failover } = model
+  const cluster = { self, ownLabels, clusters, origins, failover, hostNames, narrowed }
   const services = new Map(model.services.map((service) => [service.host, service]))
   const imports = new Map(model.imports.map((entry) => [entry.host, entry]))
   const hosts = [...new Set([...services.keys(), ...imports.keys()])].sort()
-  return hosts.map((host) => merge(model, host, services.get(host), imports.get(host), hostNames, narrowed))
+  return hosts.map((host) => {
+    const of = { host, service: services.get(host), entry: imports.get(host) }
+    return memo.get(host, { ...of, ...cluster }, merge)
+  })
 }
 
-function merge(
-  model: Model,
-  host: string,
-  service: ModelService | undefined,
-  entry: ImportedService | undefined,
-  hostNames: boolean,
-  narrowed: ReadonlySet<string> | undefined,
-): CallableHost {
+type Narrowed = Pick<ReadonlySet<string>, 'has'>
+
+/** All that a host is made of. */
+interface HostInputs extends Pick<Model, 'self' | 'ownLabels' | 'clusters' | 'origins' | 'failover'> {
+  readonly host: string
+  readonly service: ModelService | undefined
+  readonly entry: ImportedService | undefined
+  readonly hostNames: boolean
+  readonly narrowed: Narrowed | undefined
+}
+
+function merge(inputs: HostInputs): CallableHost {
+  const { host, service, entry, narrowed } = inputs
   const protocols = new Map<number, ModelPort['protocol']>()
   for (const port of [...(service?.ports ?? []), ...(entry?.ports ?? [])]) {
     if (!protocols.has(port.number)) protocols.set(port.number, port.protocol)
   }
   const gatewayIds = entry?.subjectAltNames.filter((id) => parseSpiffeId(id).ok) ?? []
-  const known = narrowed === undefined ? entry : withoutNobodys(model, entry)
-  const pins = pinsOf(model, known, gatewayIds, narrowed)
+  const known = narrowed === undefined ? entry : withoutNobodys(inputs, entry)
+  const pins = pinsOf(inputs, known, gatewayIds)
   const ports = [...protocols].sort(([a], [b]) => a - b)
-  const order = orderOf(model, service, entry)
+  const order = orderOf(inputs)
   return {
     host,
     name: service?.name ?? entry?.name ?? '',
@@ -107,13 +120,12 @@ function merge(
     noShortName: service === undefined && entry?.noShortName === true,
     ports: ports.map(([number, protocol]) => {
       const pods = service?.ports.find((port) => port.number === number)?.endpoints ?? []
-      const remote =
-        known === undefined ? [] : remoteShares(order, known, number, { gatewayIds, pins, hostNames })
+      const remote = known === undefined ? [] : remoteShares(order, known, number, { gatewayIds, pins })
       const elsewhere = remote.some(({ endpoints }) => endpoints.some(({ unready }) => unready !== true))
       return {
         number,
         protocol,
-        endpoints: normalise(weigh([ownShare(order, pods, service, elsewhere), ...remote])),
+        endpoints: normalise(weigh([ownShare(order, pods, elsewhere), ...remote])),
       }
     }),
   }
@@ -121,21 +133,21 @@ function merge(
 
 /** In which order endpoints are tried, and by whom. */
 interface Order {
-  readonly model: Model
+  readonly of: HostInputs
   readonly rule: FailoverRule
   readonly caller: Place
 }
 
-function orderOf(model: Model, service: ModelService | undefined, entry: ImportedService | undefined): Order {
-  const clusters = [model.self.id, ...new Set(entry?.endpoints.map(({ cluster }) => cluster))]
+function orderOf(of: HostInputs): Order {
+  const { service, entry, self } = of
+  const clusters = [self.id, ...new Set(entry?.endpoints.map(({ cluster }) => cluster))]
   const namespace = service?.namespace ?? entry?.namespace ?? ''
-  return { model, rule: model.failover(namespace, clusters), caller: placeOf(model.self, model.ownLabels) }
+  return { of, rule: of.failover(namespace, clusters), caller: placeOf(self, of.ownLabels) }
 }
 
 function ownShare(
-  { model: { self }, rule, caller }: Order,
+  { of: { self, service }, rule, caller }: Order,
   pods: readonly ModelEndpoint[],
-  service: ModelService | undefined,
   elsewhere: boolean,
 ): Share {
   const labels = new Map(pods.map((pod) => [pod.address, pod.labels]))
@@ -149,23 +161,25 @@ function ownShare(
 }
 
 /** Without the endpoints of clusters whose CAs are all somebody else's too: whoever answers there could be another. */
-function withoutNobodys(model: Model, entry: ImportedService | undefined): ImportedService | undefined {
-  const nobodys = entry?.endpoints.filter(({ cluster }) => model.origins.get(cluster)?.issuers?.length === 0)
+function withoutNobodys(
+  { origins }: HostInputs,
+  entry: ImportedService | undefined,
+): ImportedService | undefined {
+  const nobodys = entry?.endpoints.filter(({ cluster }) => origins.get(cluster)?.issuers?.length === 0)
   if (entry === undefined || nobodys === undefined || nobodys.length === 0) return entry
   return { ...entry, endpoints: entry.endpoints.filter((endpoint) => !nobodys.includes(endpoint)) }
 }
 
 /** The ids of each cluster's own trust domain, where the host's gateways have others too or its CAs are to be its own. */
 function pinsOf(
-  model: Model,
+  { clusters: known, narrowed }: HostInputs,
   entry: ImportedService | undefined,
   gatewayIds: readonly string[],
-  narrowed: ReadonlySet<string> | undefined,
 ): Record<string, readonly string[]> {
   const clusters = [...new Set(entry?.endpoints.map(({ cluster }) => cluster) ?? [])].sort()
   return Object.fromEntries(
     clusters.flatMap((cluster) => {
-      const trustDomain = model.clusters.get(cluster)?.trustDomain ?? ''
+      const trustDomain = known.get(cluster)?.trustDomain ?? ''
       const ids = gatewayIds.filter((id) => id.startsWith(`spiffe://${trustDomain}/`))
       const needless = ids.length === gatewayIds.length && narrowed?.has(cluster) !== true
       return trustDomain === '' || ids.length === 0 || needless ? [] : [[cluster, ids]]
@@ -181,14 +195,13 @@ function remoteShares(
   options: {
     readonly gatewayIds: readonly string[]
     readonly pins: CallableHost['pins']
-    readonly hostNames: boolean
   },
 ): Share[] {
   const name = entry.ports.find(({ number }) => number === port)?.name
   if (name === undefined) return []
   const byCluster = Map.groupBy(entry.endpoints, ({ cluster }) => cluster)
   return [...byCluster].map(([cluster, members]) => ({
-    percent: order.model.clusters.get(cluster)?.weight ?? 100,
+    percent: order.of.clusters.get(cluster)?.weight ?? 100,
     sameBehindEach: cluster !== '',
     endpoints: members.flatMap((member) => {
       const at = own(member.ports, name) ?? port
@@ -198,18 +211,16 @@ function remoteShares(
 }
 
 function remoteEndpoint(
-  { rule, caller }: Order,
+  { of: { hostNames }, rule, caller }: Order,
   endpoint: ImportedService['endpoints'][number],
   {
     gatewayIds,
     pins,
-    hostNames,
     port,
     at,
   }: {
     readonly gatewayIds: readonly string[]
     readonly pins: CallableHost['pins']
-    readonly hostNames: boolean
     readonly port: number
     readonly at: number
   },

@@ -38,7 +38,7 @@ export function gatewayResources(
   if (gateway === undefined) return builder
 
   const { bundles, bind, credentialFile } = options
-  const routes = gatewayRoutes(model, `${gateway.namespace}/${gateway.name}`)
+  const routes = gatewayRoutes(model, `${gateway.namespace}/${gateway.name}`, builder.memo('routes'))
   addUpstreams(builder, routes, credentialFile)
   const shape: GatewayListenerShape = {
     bind,

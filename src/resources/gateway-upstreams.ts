@@ -1,11 +1,12 @@
 // Where a gateway's connections go: one upstream for each exposed port, under the server name that leads to it.
 import { create } from '@bufbuild/protobuf'
 import { workloadId } from '../identity/spiffe-id.ts'
+import { Memo } from '../lib/memo.ts'
 import { aliasesOf } from '../model/aliases.ts'
 import { isMeshWorkload } from '../model/endpoints.ts'
 import { type ProxyProtocolVersion, proxyProtocolOf } from '../model/proxy-protocol.ts'
 import { formatServerName } from '../model/server-name.ts'
-import type { Exposure, Model, ModelPort } from '../model/types.ts'
+import type { ClusterInfo, Exposure, Model, ModelPort } from '../model/types.ts'
 import {
   Cluster_DiscoveryType,
   Cluster_LbPolicy,
@@ -32,24 +33,32 @@ export interface GatewayRoute {
   readonly endpoints: readonly EdsEndpoint[]
 }
 
-/** What a gateway (`namespace/name`) serves, in the order of the hosts. */
-export function gatewayRoutes(model: Model, gateway: string): GatewayRoute[] {
+/**
+ * What a gateway (`namespace/name`) serves, in the order of the hosts. With the `memo` of the time before, the routes of a service of
+ * which nothing changed are the same objects.
+ */
+export function gatewayRoutes(model: Model, gateway: string, memo = new Memo()): GatewayRoute[] {
+  const { self } = model
   const served = [...model.exposures.values()].filter(
     (exposure) => exposure.decision.allowed && exposure.gateway === gateway,
   )
-  return served.flatMap((exposure) => exposure.service.ports.map((port) => routeOf(model, exposure, port)))
+  return served.flatMap((exposure) => memo.get(exposure.service.host, { self, exposure }, routesOf))
 }
 
-function routeOf(model: Model, { service, mode }: Exposure, port: ModelPort): GatewayRoute {
+function routesOf({ self, exposure }: { self: ClusterInfo; exposure: Exposure }): readonly GatewayRoute[] {
+  return exposure.service.ports.map((port) => routeOf(self, exposure, port))
+}
+
+function routeOf(self: ClusterInfo, { service, mode }: Exposure, port: ModelPort): GatewayRoute {
   const passthrough = mode?.mode === 'passthrough'
   // Nobody but a mesh workload is passed through to.
   const candidates = passthrough ? port.endpoints.filter(isMeshWorkload) : port.endpoints
   const byAddress = new Map(candidates.map((endpoint) => [`${endpoint.address} ${endpoint.port}`, endpoint]))
-  const endpoints = normalise(localEndpoints(candidates, model.self.locality)).map((endpoint) => {
+  const endpoints = normalise(localEndpoints(candidates, self.locality)).map((endpoint) => {
     const workload = byAddress.get(`${endpoint.address} ${endpoint.port}`)
     if (workload === undefined || !isMeshWorkload(workload)) return endpoint
     // In passthrough it is the caller who speaks TLS, and who checks the id.
-    const id = workloadId(model.self.trustDomain, service.namespace, workload.serviceAccount)
+    const id = workloadId(self.trustDomain, service.namespace, workload.serviceAccount)
     return { ...endpoint, mtls: true, ...(passthrough ? {} : { workload: id }) }
   })
   const name = formatServerName({ port: port.number, subset: '', host: service.host })
@@ -63,14 +72,20 @@ export function addUpstreams(
   routes: readonly GatewayRoute[],
   credentialFile: string,
 ): void {
-  for (const { name, aliases, passthrough, proxyProtocol, endpoints } of routes) {
-    const pins = passthrough ? [] : pinsOf(endpoints)
-    const shape = { aliases, pins, proxyProtocol, credentialFile: pins.length > 0 ? credentialFile : '' }
-    builder.message(TYPE.cluster, ClusterSchema, name, shape, () => upstream(name, shape))
-    builder.message(TYPE.endpoints, ClusterLoadAssignmentSchema, name, endpoints, () =>
-      loadAssignment(name, endpoints),
+  for (const route of routes)
+    builder.group(route.name, { route, credentialFile }, (inputs) =>
+      addUpstream(builder, inputs.route, inputs.credentialFile),
     )
-  }
+}
+
+function addUpstream(builder: SnapshotBuilder, route: GatewayRoute, credentialFile: string): void {
+  const { name, aliases, passthrough, proxyProtocol, endpoints } = route
+  const pins = passthrough ? [] : pinsOf(endpoints)
+  const shape = { aliases, pins, proxyProtocol, credentialFile: pins.length > 0 ? credentialFile : '' }
+  builder.message(TYPE.cluster, ClusterSchema, name, shape, () => upstream(name, shape))
+  builder.message(TYPE.endpoints, ClusterLoadAssignmentSchema, name, endpoints, () =>
+    loadAssignment(name, endpoints),
+  )
 }
 
 function pinsOf(endpoints: readonly EdsEndpoint[]): string[] {

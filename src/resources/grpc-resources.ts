@@ -31,11 +31,13 @@ const CERTIFICATE_PROVIDER = 'default'
 export function grpcResources(model: Model, previous?: SnapshotBuilder): SnapshotBuilder {
   const builder = new SnapshotBuilder(previous)
   for (const type of [TYPE.cluster, TYPE.endpoints, TYPE.listener, TYPE.route]) builder.type(type)
-  for (const callable of callableHosts(model, false)) {
-    for (const port of callable.ports) {
-      addUpstreams(builder, callable, port)
-      addNames(builder, callable, port.number)
-    }
+  for (const callable of callableHosts(model, false, undefined, builder.memo('hosts'))) {
+    builder.group(callable.host, { callable }, () => {
+      for (const port of callable.ports) {
+        addUpstreams(builder, callable, port)
+        addNames(builder, callable, port.number)
+      }
+    })
   }
   return builder
 }

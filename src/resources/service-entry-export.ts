@@ -1,5 +1,6 @@
 import { isIP } from 'node:net'
 import { contentHash } from '../lib/canonical.ts'
+import { Memo } from '../lib/memo.ts'
 import { failoverLabels } from '../model/failover.ts'
 import { NOT_READY_LABEL } from '../model/imports.ts'
 import { ENTRY_NAMESPACE, MANAGED_BY, MANAGER } from '../model/managed.ts'
@@ -16,12 +17,14 @@ export const RULE_ANNOTATION = 'isthmus.io/exposed-by'
 
 /**
  * What a peer is told of each exposed service: its host and ports, the addresses of the gateway that serves it, and whose ids answer
- * there: the gateway's, or the workloads' where it passes through. A service whose gateway has no address yet is withheld.
+ * there: the gateway's, or the workloads' where it passes through. A service whose gateway has no address yet is withheld. With the
+ * `memo` of the time before, an entry of which nothing changed is the same object.
  */
 export function exportEntries(
   exposures: readonly Exposure[],
   gateways: readonly ModelGateway[],
   self: ClusterInfo,
+  memo = new Memo(),
 ): EntryConfig[] {
   const byName = new Map(gateways.map((gateway) => [`${gateway.namespace}/${gateway.name}`, gateway]))
   const ready = exposures.flatMap((exposure) => {
@@ -30,44 +33,58 @@ export function exportEntries(
       ? [{ exposure, gateway }]
       : []
   })
-  const names = entryNames(ready.map(({ exposure }) => exposure.service.host))
+  const hosts = ready.map(({ exposure }) => exposure.service.host)
+  const names = memo.get('', { hosts }, () => entryNames(hosts))
   return ready.map(({ exposure, gateway }) => {
     const { host } = exposure.service
-    const ports = exposure.service.ports.map(entryPort)
-    const weight = Math.max(
-      1,
-      ...exposure.service.ports.map((port) => port.endpoints.filter(({ ready }) => ready).length),
-    )
-    return {
-      namespace: ENTRY_NAMESPACE,
-      name: names.get(host) ?? '',
-      labels: { [MANAGED_BY]: MANAGER },
-      annotations: { [RULE_ANNOTATION]: exposure.rule },
-      ...created(exposure.service),
-      hosts: [host],
-      location: 'MESH_INTERNAL',
-      resolution: gateway.addresses.every(({ address }) => isIP(address) !== 0) ? 'STATIC' : 'DNS',
-      ports,
-      endpoints: gateway.addresses.map(({ address, port }) => ({
-        address,
-        ports: Object.fromEntries(ports.map(({ name }) => [name, port])),
-        labels: {
-          [NETWORK_LABEL]: self.network,
-          [TLS_MODE_LABEL]: 'istio',
-          [CLUSTER_LABEL]: self.id,
-          'xcp.tetrate.io/hops': '0',
-          'xcp.tetrate.io/serviceType': 'remoteGateway',
-          ...failoverLabels(exposure.service.labels, gateway.failoverLabels),
-          ...notReadyLabel(exposure.service.ports),
-        },
-        network: '',
-        locality: [self.locality.region, self.locality.zone].filter((part) => part !== '').join('/'),
-        weight,
-      })),
-      exportTo: ['*'],
-      subjectAltNames: [...answeringIds(self, exposure, gateway)].sort(),
-    }
+    return memo.get(host, { exposure, gateway, self, name: names.get(host) ?? '' }, exportEntry)
   })
+}
+
+interface EntryInputs {
+  readonly exposure: Exposure
+  readonly gateway: ModelGateway
+  readonly self: ClusterInfo
+  /** Of the entry. */
+  readonly name: string
+}
+
+function exportEntry({ exposure, gateway, self, name }: EntryInputs): EntryConfig {
+  const { host } = exposure.service
+  const ports = exposure.service.ports.map(entryPort)
+  const weight = Math.max(
+    1,
+    ...exposure.service.ports.map((port) => port.endpoints.filter(({ ready }) => ready).length),
+  )
+  return {
+    namespace: ENTRY_NAMESPACE,
+    name,
+    labels: { [MANAGED_BY]: MANAGER },
+    annotations: { [RULE_ANNOTATION]: exposure.rule },
+    ...created(exposure.service),
+    hosts: [host],
+    location: 'MESH_INTERNAL',
+    resolution: gateway.addresses.every(({ address }) => isIP(address) !== 0) ? 'STATIC' : 'DNS',
+    ports,
+    endpoints: gateway.addresses.map(({ address, port }) => ({
+      address,
+      ports: Object.fromEntries(ports.map(({ name }) => [name, port])),
+      labels: {
+        [NETWORK_LABEL]: self.network,
+        [TLS_MODE_LABEL]: 'istio',
+        [CLUSTER_LABEL]: self.id,
+        'xcp.tetrate.io/hops': '0',
+        'xcp.tetrate.io/serviceType': 'remoteGateway',
+        ...failoverLabels(exposure.service.labels, gateway.failoverLabels),
+        ...notReadyLabel(exposure.service.ports),
+      },
+      network: '',
+      locality: [self.locality.region, self.locality.zone].filter((part) => part !== '').join('/'),
+      weight,
+    })),
+    exportTo: ['*'],
+    subjectAltNames: [...answeringIds(self, exposure, gateway)].sort(),
+  }
 }
 
 /** What is exported is as old as the Service. */

@@ -1,4 +1,5 @@
 import { create } from '@bufbuild/protobuf'
+import type { Memo } from '../lib/memo.ts'
 import type { ProxyProtocolVersion } from '../model/proxy-protocol.ts'
 import { formatServerName } from '../model/server-name.ts'
 import type { Model } from '../model/types.ts'
@@ -77,21 +78,26 @@ export function sidecarResources(
   const builder = new SnapshotBuilder(previous)
   for (const typeUrl of [TYPE.cluster, TYPE.endpoints, TYPE.listener, TYPE.nameTable]) builder.type(typeUrl)
   if (options.http === true) builder.type(TYPE.route)
-  const { clusterBundles } = options
-  const hosts = callableHosts(model, options.hostNames, clusterBundles && new Set(clusterBundles.keys()))
-  const addresses = bindAddresses(
-    hosts.map(({ host }) => host),
-    options.bind,
-    new Set(hosts.filter((each) => each.own).map(({ host }) => host)),
-  )
-  for (const callable of hosts) addHost(builder, callable, addresses.get(callable.host), options)
-  const names = nameTable(hosts, addresses)
-  builder.add(TYPE.nameTable, NAME_TABLE, names, () => encodeNameTable(names))
+  const { clusterBundles, bind, credentialFile, http = false } = options
+  const hosts = callableHosts(model, options.hostNames, clusterBundles, builder.memo('hosts'))
+  const [all, own] = [hosts, hosts.filter((each) => each.own)].map((some) => some.map(({ host }) => host))
+  const addresses = builder
+    .memo('addresses')
+    .get('', { all, own }, () => bindAddresses(all ?? [], bind, new Set(own)))
+  for (const callable of hosts) {
+    const inputs = { callable, address: addresses.get(callable.host), credentialFile, clusterBundles, http }
+    builder.group(callable.host, inputs, () => addHost(builder, inputs))
+  }
   const { dns } = options
-  if (dns !== undefined)
-    builder.message(TYPE.listener, ListenerSchema, DNS_LISTENER, { names, dns }, () =>
-      dnsListener(names, dns),
-    )
+  const named = hosts.map((host) => namedHost(host, addresses.get(host.host), builder.memo('named')))
+  builder.group('names', { named, dns }, () => {
+    const names = nameTable(named)
+    builder.add(TYPE.nameTable, NAME_TABLE, names, () => encodeNameTable(names))
+    if (dns !== undefined)
+      builder.message(TYPE.listener, ListenerSchema, DNS_LISTENER, { names, dns }, () =>
+        dnsListener(names, dns),
+      )
+  })
   if (options.secrets) {
     const { bundles } = options
     builder.message(TYPE.secret, SecretSchema, TRUST_BUNDLES, bundles, () => trustBundleSecret(bundles))
@@ -103,12 +109,19 @@ export function sidecarResources(
   return builder
 }
 
+/** All that the resources of a host are made of. */
+interface HostInputs extends Pick<SidecarOptions, 'credentialFile' | 'clusterBundles'> {
+  readonly callable: CallableHost
+  /** Undefined where the range has no room. */
+  readonly address: string | undefined
+  readonly http: boolean
+}
+
 function addHost(
   builder: SnapshotBuilder,
-  { host, ports, gatewayIds, pins, proxyProtocol }: CallableHost,
-  address: string | undefined,
-  { credentialFile, clusterBundles, http = false }: SidecarOptions,
+  { callable, address, credentialFile, clusterBundles, http }: HostInputs,
 ): void {
+  const { host, ports, gatewayIds, pins, proxyProtocol } = callable
   for (const port of ports) {
     const name = upstreamName(host, port.number)
     const asHttp = http && isHttp(port.protocol)
@@ -234,20 +247,31 @@ function listener(host: string, port: CallablePort, address: string, asHttp: boo
   })
 }
 
-/** Host, `svc.ns` and `svc.ns.svc` → the host's address. Hosts that found no room in the range have no name. */
-function nameTable(
-  hosts: readonly CallableHost[],
-  addresses: ReadonlyMap<string, string>,
-): Record<string, NameInfo> {
+/** A host and how it is found. Undefined where it found no room in the range: it has no name then. */
+type NamedHost = { readonly names: readonly string[]; readonly info: NameInfo } | undefined
+
+function namedHost(callable: CallableHost, address: string | undefined, memo: Memo): NamedHost {
+  const { host, name, namespace, noShortName } = callable
+  return memo.get(host, { host, name, namespace, noShortName, address }, (inputs) => {
+    if (inputs.address === undefined) return undefined
+    const service = isService(inputs)
+    const info = {
+      ips: [inputs.address],
+      shortname: service ? inputs.name : '',
+      namespace: service ? inputs.namespace : '',
+    }
+    return { names: hostNamesOf(inputs), info }
+  })
+}
+
+/** Host, `svc.ns` and `svc.ns.svc` → the host's address. A host's full name counts before a short one of another. */
+function nameTable(hosts: readonly NamedHost[]): Record<string, NameInfo> {
   const table: Record<string, NameInfo> = {}
-  for (const callable of hosts) {
-    const { host, name, namespace } = callable
-    const address = addresses.get(host)
-    if (address === undefined) continue
-    const service = isService(callable)
-    const info = { ips: [address], shortname: service ? name : '', namespace: service ? namespace : '' }
-    table[host] = info
-    for (const each of hostNamesOf(callable)) table[each] ??= info
+  for (const host of hosts) {
+    const [full = '', ...more] = host?.names ?? []
+    if (host === undefined) continue
+    table[full] = host.info
+    for (const name of more) table[name] ??= host.info
   }
   return table
 }
