@@ -20,14 +20,19 @@ const NOTHING: View = new Map()
  */
 export class FullState {
   #last: View = NOTHING
+  /** What the client had before the last one; and still has, if it refuses the last one. */
+  #before: View = NOTHING
+  /** Of the last one, if it was refused: the same is not said twice. */
   #refusedVersion: string | undefined
-
-  accepted(): void {
-    this.#refusedVersion = undefined
-  }
 
   rejected(version: string): void {
     this.#refusedVersion = version
+  }
+
+  /** The client does not want some of it any more, and so has it no more. */
+  forget(interest: Interest): void {
+    this.#last = covered(this.#last, interest)
+    this.#before = covered(this.#before, interest)
   }
 
   /** Takes what it deals with out of `dirty`; removals stay there until the `break` phase. `owed`: answer even if unchanged. */
@@ -55,8 +60,11 @@ export class FullState {
     const version = payload === view ? mapVersion(view) : setVersion(payload.values())
     if (version === this.#refusedVersion && !owed) return undefined
     const resources = [...payload.values()]
-    const fresh = resources.filter((one) => this.#last.get(one.name)?.version !== one.version)
+    const has = this.#refusedVersion === undefined ? this.#last : this.#before
+    const fresh = resources.filter((one) => has.get(one.name)?.version !== one.version)
+    this.#before = has
     this.#last = payload
+    this.#refusedVersion = undefined
     return { version, resources, fresh }
   }
 
@@ -70,4 +78,9 @@ export class FullState {
     for (const one of stale) payload.set(one.name, one)
     return payload
   }
+}
+
+function covered(state: View, interest: Interest): View {
+  if (interest.wildcard) return state
+  return new Map([...state].filter(([name]) => interest.covers(name)))
 }

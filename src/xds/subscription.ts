@@ -38,7 +38,7 @@ export interface SubscriptionStatus {
 
 export interface PushLimits {
   readonly nonce: string
-  /** A response that can be split ends after the resource that reaches this many bytes. */
+  /** A response that can be split is no longer than this, bytes, unless a single resource is. */
   readonly budget: number
 }
 
@@ -51,7 +51,8 @@ interface Sent {
 
 /** A resource the client refused. Its mates were refused with it, without anyone being named. */
 interface Refused {
-  readonly version: string
+  /** Not to be said again; undefined once something else was said. */
+  readonly version: string | undefined
   readonly mates: readonly string[]
 }
 
@@ -71,6 +72,8 @@ export class Subscription {
   readonly #forced = new Set<string>()
   readonly #refused = new Map<string, Refused>()
   #owed = false
+  /** A SotW client came back with a state of its own, of which it did not say what is in it. */
+  #claims = false
   #started = false
   #outstanding: Sent | undefined
   /** Sent long ago and never answered: it stands in nobody's way any more, but a late answer still counts. */
@@ -123,17 +126,22 @@ export class Subscription {
         ? this.#interest.replace(names)
         : this.#interest.update(names, request.unsubscribe)
     if (first) this.#resume(request.initialVersions)
+    // What it names may be gone, and only the complete state can say so, be it empty.
+    if (first && this.#state !== undefined && request.versionInfo !== '') this.#owed = this.#claims = true
     for (const name of change.dropped) this.#forget(name)
     if (change.wildcard === 'off') {
-      for (const name of [...this.#has.keys(), ...this.#dirty])
+      this.#owed = this.#claims
+      for (const name of [...this.#has.keys(), ...this.#dirty, ...this.#refused.keys()])
         if (!this.#interest.covers(name)) this.#forget(name)
     }
+    if (change.wildcard === 'off' || change.dropped.length > 0) this.#state?.forget(this.#interest)
     if (change.wildcard === 'on') {
       this.#owed = true
       for (const name of view.keys()) this.#dirty.add(name)
     }
     for (const name of change.asked) {
       this.#dirty.add(name)
+      this.#refused.delete(name)
       const resumed =
         first && this.rules.resumesNamed && this.#has.get(name) === (view.get(name)?.version ?? GONE)
       if (!resumed) this.#forced.add(name)
@@ -176,8 +184,9 @@ export class Subscription {
     if (this.#state === undefined) return this.#nextNamed(phase, view, limits)
     const owed = this.#owed || [...this.#forced].some((name) => view.has(name))
     const answer = this.#state.next(phase, view, this.#interest, this.#dirty, owed)
-    if (phase === 'make') this.#forced.clear()
     if (answer === undefined) return undefined
+    // Whoever asked is answered, by absence too; who asked for what was not there is once it is.
+    this.#forced.clear()
     this.#send(limits.nonce, answer.version, answer.resources, NOBODY)
     return {
       ...this.#envelope(limits.nonce, answer.version, view),
@@ -192,8 +201,9 @@ export class Subscription {
     const removed: string[] = []
     let bytes = 0
     for (const name of this.#dirty) {
-      if (bytes >= limits.budget) break
       const resource = view.get(name)
+      const size = resource === undefined ? name.length + 4 : encodedSize(resource)
+      if (bytes > 0 && bytes + size > limits.budget) break
       const forced = this.#forced.has(name)
       if (resource === undefined) {
         // SotW has no word for it: stay silent, and send it when it appears. Delta: at once to who asks, else last of all.
@@ -201,12 +211,12 @@ export class Subscription {
         if (sayable && !forced && phase === 'make') continue
         if (sayable && (forced || (this.#has.has(name) && this.#has.get(name) !== GONE))) {
           removed.push(name)
-          bytes += name.length + 4
+          bytes += size
         }
         if (!sayable) this.#has.delete(name)
       } else if (forced || this.#lacks(resource)) {
         resources.push(resource)
-        bytes += resource.body.length + 2 * name.length + 100
+        bytes += size
       }
       this.#dirty.delete(name)
       this.#forced.delete(name)
@@ -234,16 +244,24 @@ export class Subscription {
       for (const { name, version } of resources) {
         upserts.set(name, version)
         this.#has.set(name, version)
+        this.#supersede(name)
       }
     }
     for (const name of removed) {
+      this.#supersede(name)
       if (this.#interest.names.has(name)) this.#has.set(name, GONE)
       else this.#has.delete(name)
     }
-    this.#owed = false
+    this.#owed = this.#claims = false
     this.#outstanding = { nonce, version, upserts, removed }
     this.#late = undefined
     this.#sentVersion = version
+  }
+
+  /** A refusal is about what was said last. Who was refused with it still waits for its fate. */
+  #supersede(name: string): void {
+    const mates = this.#refused.get(name)?.mates
+    if (mates !== undefined) this.#refused.set(name, { version: undefined, mates })
   }
 
   /** What the client says about the response that it names. */
@@ -262,7 +280,6 @@ export class Subscription {
 
   #accepted(sent: Sent): void {
     this.#ackedVersion = sent.version
-    this.#state?.accepted()
     for (const name of [...sent.upserts.keys(), ...sent.removed]) {
       const refused = this.#refused.get(name)
       this.#refused.delete(name)
@@ -308,4 +325,9 @@ export class Subscription {
     this.#forced.delete(name)
     this.#refused.delete(name)
   }
+}
+
+/** At most so many bytes in a Delta response; less in SotW. Names are ASCII, and lengths take up to five bytes. */
+function encodedSize({ name, version, anyTypeUrl, body }: XdsResource): number {
+  return name.length + version.length + anyTypeUrl.length + body.length + 32
 }
