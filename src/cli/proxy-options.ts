@@ -8,6 +8,7 @@ import { fail, ok, type Result } from '../lib/result.ts'
 import type { AccessLogFormat } from '../proxy/access-log-format.ts'
 import { type Authority, parseAuthority } from '../proxy/names/authority.ts'
 import { parseResolvConf } from '../proxy/names/resolv-conf.ts'
+import type { SharedAddress } from '../proxy/process/shared-sockets.ts'
 import type { NodeInfo } from '../xds/types.ts'
 import { CREDENTIAL_FLAGS, type CredentialSpec, readCredentialFlags } from './credential-flags.ts'
 import {
@@ -148,7 +149,7 @@ export interface ProxyConfig {
   readonly drainDelayMs: number
   readonly workers: number
   /** What all workers listen on together. */
-  readonly listen: readonly Authority[]
+  readonly listen: readonly SharedAddress[]
   readonly runtime: RuntimeChoice
   readonly runtimeFlags: readonly string[]
   readonly logLevel: string
@@ -273,8 +274,10 @@ function readConfig(kind: ProxyKind, reader: FlagReader): ProxyConfig {
 }
 
 /** A port that is for the system to choose cannot be told apart from another such: those each worker binds. */
-function socketsOf({ addresses }: NonNullable<ProxyConfig['names']>): Authority[] {
-  return Object.values(addresses).filter((at) => at !== undefined && at.port !== 0) as Authority[]
+function socketsOf({ addresses }: NonNullable<ProxyConfig['names']>): SharedAddress[] {
+  return Object.entries(addresses).flatMap(([name, at]: [string, Authority | undefined]) =>
+    at === undefined || at.port === 0 ? [] : [{ ...at, datagrams: name === 'dns' }],
+  )
 }
 
 function readOtlp(reader: FlagReader): ProxyConfig['otlp'] {

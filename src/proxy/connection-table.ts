@@ -2,6 +2,7 @@ import type { Clock } from '../lib/clock.ts'
 import type { Logger } from '../lib/log.ts'
 import type { AccessLogEntry, Ending, ResponseFlag } from './access-log.ts'
 import { Connection, type ConnectionInit, type ConnectionOwner, type ConnectionState } from './connection.ts'
+import type { DrainReport } from './engine-status.ts'
 import { OverheadGuard } from './overhead-guard.ts'
 import type { ShadowVerdict } from './rbac.ts'
 import { TrafficRecorder, type TrafficStats } from './traffic-stats.ts'
@@ -131,8 +132,18 @@ export class ConnectionTable {
   }
 
   /** Resolves when there is none, or after `ms`. */
-  whenEmpty(ms: number, clock: Clock): Promise<void> {
-    if (this.#connections.size === 0 || ms <= 0) return Promise.resolve()
+  /** Resolves once `asking` has and no connection is left, at the latest after `deadlineMs`, when those that are left are cut. */
+  async drain(deadlineMs: number, clock: Clock, asking: Promise<void>): Promise<DrainReport> {
+    const endedBefore = this.#ended
+    if (deadlineMs > 0) await this.#emptied(deadlineMs, clock, asking)
+    const finished = this.#ended - endedBefore
+    return {
+      finished,
+      cut: this.endAll({ flag: 'DRAIN', reason: `still open ${deadlineMs} ms after the drain began` }),
+    }
+  }
+
+  #emptied(ms: number, clock: Clock, asking: Promise<void>): Promise<void> {
     return new Promise((resolve) => {
       const done = () => {
         cancel()
@@ -140,7 +151,10 @@ export class ConnectionTable {
         resolve()
       }
       const cancel = clock.after(ms, done)
-      this.#whenEmpty.add(done)
+      void asking.then(() => {
+        if (this.#connections.size === 0) done()
+        else this.#whenEmpty.add(done)
+      })
     })
   }
 

@@ -35,6 +35,8 @@ export const DEFAULT_LIMITS: ProxyLimits = {
   drainMs: 45_000,
 }
 
+export type Transport = 'tcp' | 'udp'
+
 /** A descriptor that another process bound for us. It is closed with the server that listens on it. */
 export interface InheritedListener {
   readonly fd: number
@@ -46,6 +48,7 @@ export interface InheritedListener {
 export type InheritedSocket = (
   host: string,
   port: number,
+  transport?: Transport,
 ) => InheritedListener | { readonly problem: string } | undefined
 
 /** What the parts of one engine share. */

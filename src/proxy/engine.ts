@@ -91,6 +91,7 @@ export class Engine {
   readonly #crlWatch: CrlWatch
   readonly #cancelJumps: () => void
   #draining = false
+  #opensNoMore = false
 
   constructor(options: EngineOptions) {
     const { clock = systemClock, logger } = options
@@ -188,7 +189,7 @@ export class Engine {
    * in the words of the access log.
    */
   async open(address: string, port: number, downstream: Downstream): Promise<Result<Session, Ending>> {
-    if (this.#draining) return fail({ flag: 'DRAIN', reason: 'this proxy is draining' })
+    if (this.#opensNoMore) return fail({ flag: 'DRAIN', reason: 'this proxy is draining' })
     const listener = this.#byPort.at(address, port)
     if (listener === undefined)
       return fail({ flag: 'NR', reason: `nothing listens on ${address}:${port} for ${downstream.host}` })
@@ -232,17 +233,17 @@ export class Engine {
     return countPhases(this.#listeners.values())
   }
 
-  /** Stops accepting; resolves when the last connection has ended, or cuts what is left at the deadline. */
-  async drain(deadlineMs: number): Promise<DrainReport> {
+  /**
+   * Stops accepting; resolves when the last connection has ended, or cuts what is left at the deadline. Until `asking` resolves
+   * `open` goes on: those who were accepted elsewhere before are still to be led here.
+   */
+  async drain(deadlineMs: number, asking: Promise<void> = Promise.resolve()): Promise<DrainReport> {
     this.#draining = true
     for (const listener of this.#listeners.values()) listener.close()
-    const before = this.#table.connections.size
-    await this.#table.whenEmpty(deadlineMs, this.#context.clock)
-    const cut = this.#table.endAll({
-      flag: 'DRAIN',
-      reason: `still open ${deadlineMs} ms after the drain began`,
+    void asking.then(() => {
+      this.#opensNoMore = true
     })
-    return { finished: before - Object.values(cut).reduce((sum, count) => sum + count, 0), cut }
+    return this.#table.drain(deadlineMs, this.#context.clock, asking)
   }
 
   /** Ends everything now. */

@@ -53,16 +53,16 @@ function engineTo(backend: number, opened: unknown[] = []): OpenListener {
   }
 }
 
-async function start(scope: Scope, open: OpenListener) {
+async function start(scope: Scope, open: OpenListener, handshakeMs = 300) {
   const dialer = new Dialer({ names, open, resolvers: [{ host: '127.0.0.1', port: 9 }], timeoutMs: 2_000 })
-  const socks = new Socks5Server({ dialer, handshakeMs: 300 })
-  const http = new HttpConnectServer({ dialer, headMs: 300 })
+  const socks = new Socks5Server({ dialer, handshakeMs })
+  const http = new HttpConnectServer({ dialer, headMs: handshakeMs })
   scope.teardown(() => {
     socks.close()
     http.close()
   })
   const [a, b] = await Promise.all([socks.listen('127.0.0.1', 0), http.listen('127.0.0.1', 0)])
-  return { socks: a.port, http: b.port }
+  return { socks: a.port, http: b.port, drain: () => Promise.all([socks.drain(), http.drain()]) }
 }
 
 function curl(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
@@ -230,6 +230,43 @@ t.test('SOCKS: what it does not speak is refused by its own code, byte by byte o
   t.same(await ask(4, 1), [], 'SOCKS4')
   t.same(await ask(5, 1, 0, 5), [5, 0], 'an unfinished request meets the deadline')
 })
+
+t.test(
+  'who was accepted before a drain still gets his target, and it ends with the last of them',
+  async (t) => {
+    const backend = await listen(
+      t,
+      createServer({ allowHalfOpen: true }, (socket) => socket.pipe(socket)),
+    )
+    const ports = await start(t, engineTo(backend), 10_000)
+    const socks = connect(ports.socks, '127.0.0.1')
+    socks.write(Buffer.of(5, 1, 0))
+    t.same([...((await once(socks, 'data'))[0] as Buffer)], [5, 0])
+    const http = connect(ports.http, '127.0.0.1')
+    http.write('CONNECT productpage.bookinfo:9080 HTTP/1.1\r\n')
+    await once(http, 'connect')
+    const silent = connect(ports.socks, '127.0.0.1')
+    await once(silent, 'connect')
+    let drained = false
+    const draining = ports.drain().then(() => {
+      drained = true
+    })
+    const late = connect(ports.socks, '127.0.0.1')
+    t.match(await once(late, 'error'), [{ code: 'ECONNREFUSED' }])
+    const name = Buffer.from('productpage.bookinfo')
+    socks.write(Buffer.concat([Buffer.of(5, 1, 0, 3, name.length), name, Buffer.of(0x23, 0x78)]))
+    t.equal(((await once(socks, 'data'))[0] as Buffer)[1], 0)
+    http.write('Host: productpage\r\n\r\n')
+    t.match(String((await once(http, 'data'))[0]), /^HTTP\/1.1 200 /)
+    for (const socket of [socks, http]) {
+      socket.end('still here')
+      t.equal(await text(socket), 'still here')
+    }
+    t.notOk(drained, 'one has not said what it wants')
+    silent.destroy()
+    await draining
+  },
+)
 
 t.test('no address but loopback', async (t) => {
   const dialer = new Dialer({ names, open: engineTo(0) })

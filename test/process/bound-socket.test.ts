@@ -1,8 +1,12 @@
+import { spawn } from 'node:child_process'
+import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer } from 'node:net'
 import t from 'tap'
-import { bindSocket } from '../../src/proxy/process/bound-socket.ts'
-import { InheritedSockets, inheritedText } from '../../src/proxy/process/inherited-sockets.ts'
+import { findRuntime } from '../../src/cli/runtime.ts'
+import { bindDatagramSocket, bindSocket } from '../../src/proxy/process/bound-socket.ts'
+import { InheritedSockets, inheritedText, socketName } from '../../src/proxy/process/inherited-sockets.ts'
+import { onEachRuntime } from './runtimes.ts'
 
 async function outcome(port: number): Promise<string> {
   const socket = connect(port, '127.0.0.1')
@@ -29,6 +33,32 @@ t.test('a bound socket refuses until somebody listens on its descriptor', async 
   await once(server, 'close')
 })
 
+const ECHO = `
+  const socket = require('node:dgram').createSocket('udp4')
+  socket.on('message', (message, { port, address }) => socket.send(process.pid + ' ' + message, port, address))
+  socket.bind({ fd: 3 })
+`
+
+onEachRuntime((t, runtime) => {
+  t.test('datagrams wait in a bound socket for whichever process reads next', async (t) => {
+    const found = findRuntime(runtime)
+    const file = found.ok ? found.value.file : runtime
+    const bound = bindDatagramSocket('127.0.0.1', 0)
+    t.throws(() => bindDatagramSocket('127.0.0.1', bound.port), { message: 'EADDRINUSE' })
+    const client = createSocket('udp4')
+    t.teardown(() => client.close())
+    for (const word of ['one', 'two']) {
+      client.send(word, bound.port, '127.0.0.1')
+      const reader = spawn(file, ['-e', ECHO], { stdio: ['ignore', 'inherit', 'inherit', bound.fd] })
+      const [answer] = (await once(client, 'message')) as [Buffer]
+      t.equal(String(answer), `${reader.pid} ${word}`)
+      reader.kill()
+      await once(reader, 'exit')
+    }
+    bound.close()
+  })
+})
+
 t.test('an address that cannot be had is an error with its code, not another address', async (t) => {
   const other = createServer().listen(0, '127.0.0.1')
   await once(other, 'listening')
@@ -48,9 +78,10 @@ t.test('an address that cannot be had is an error with its code, not another add
 t.test('a worker takes each descriptor once, and says what becomes of it', async (t) => {
   const said: string[] = []
   const text = [
-    inheritedText({ host: '0.0.0.0', port: 15_443 }, { fd: 4 }),
-    inheritedText({ host: '::', port: 1 }, { fd: 5 }),
-    inheritedText({ host: '127.0.0.1', port: 2 }, { problem: 'EADDRINUSE' }),
+    inheritedText('0.0.0.0:15443', { fd: 4 }),
+    inheritedText('[::]:1', { fd: 5 }),
+    inheritedText(socketName({ host: '::', port: 1 }, 'udp'), { fd: 6 }),
+    inheritedText('127.0.0.1:2', { problem: 'EADDRINUSE' }),
   ].join(' ')
   const sockets = new InheritedSockets(text, {
     onListening: (address) => said.push(`listening ${address}`),
@@ -63,11 +94,13 @@ t.test('a worker takes each descriptor once, and says what becomes of it', async
   t.match(first, { fd: 4 })
   t.same(sockets.take('0.0.0.0', 15_443), { problem: 'EADDRINUSE' }, 'two listeners of one address')
   t.match(sockets.take('::', 1), { fd: 5 })
+  t.match(sockets.take('::', 1, 'udp'), { fd: 6 })
   if (first !== undefined && 'fd' in first) for (const _ of [1, 2]) first.release()
   t.match(sockets.take('0.0.0.0', 15_443), { problem: /successor/ }, 'the number may be another file by now')
   t.same(said, [
     'listening 0.0.0.0:15443',
     'listening [::]:1',
+    'listening udp/[::]:1',
     'released 0.0.0.0:15443',
     'used up 0.0.0.0:15443',
   ])

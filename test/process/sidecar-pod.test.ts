@@ -86,6 +86,16 @@ async function ask(dns: string, name: string, type: 'A' | 'AAAA' = 'A') {
   return { rcode: reply.rcode, data: (reply.answers ?? []).map((a) => ('data' in a ? String(a.data) : '')) }
 }
 
+/** How often a name was asked and answered, one after the other. */
+async function askUntil(dns: string, done: () => boolean): Promise<number> {
+  let asked = 0
+  for (; !done(); asked++) {
+    const { data } = await ask(dns, HOST)
+    if (data[0] !== ADDRESS) throw new Error(`answered ${data.join()}`)
+  }
+  return asked
+}
+
 function curl(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
   return new Promise((resolve) => {
     execFile('curl', ['-sS', '--max-time', '10', ...args], (error, stdout, stderr) => {
@@ -187,14 +197,18 @@ onEachRuntime((t, runtime) => {
     })
     // "No authentication" is offered and chosen (RFC 1928 section 3).
     const load = storm(socks, { say: Buffer.from([5, 1, 0]), hear: Buffer.from([5, 0]) })
+    let replaced = false
+    const names = askUntil(ready.dns, () => replaced)
     const answer = await fetch(`${await pod.url('admin')}/replace`, { method: 'POST' })
     t.equal(answer.status, 202)
     await pod.line(({ msg }) => msg === 'all replaced')
+    await pod.line(({ msg }) => msg === 'drained', 2)
     const outcomes = await load.stop()
+    replaced = true
     t.comment(`${runtime}: ${JSON.stringify(outcomes)}`)
     t.same(Object.keys(outcomes), ['answered'])
-    // A datagram may be lost with the socket that it was waiting in; names are asked again.
-    t.same(await ask(ready.dns, HOST), { rcode: 'NOERROR', data: [ADDRESS] })
+    // Each name is asked once: whoever loses a datagram leaves this waiting.
+    t.ok((await names) > 10)
     pod.process.kill('SIGTERM')
     t.same(await pod.exit, [0, null])
   })

@@ -31,6 +31,7 @@ export interface DnsServerOptions {
  * the sidecar.
  */
 export class DnsServer {
+  readonly transports = ['tcp', 'udp'] as const
   readonly #options: DnsServerOptions
   readonly #server: Server
   readonly #clients = new Set<Socket>()
@@ -44,9 +45,9 @@ export class DnsServer {
     this.#server.maxConnections = options.maxConnections ?? 100
   }
 
-  /** Takes one address for both transports. With port 0 the system picks a port that is free for both. */
-  async listen(host: string, port: number, fd?: BoundDescriptor): Promise<Authority> {
-    const address = await this.#bind(host, port, fd)
+  /** Takes one address for both transports, by `tcp` and `udp` where they are given. With port 0 the system picks a port that is free for both. */
+  async listen(host: string, port: number, tcp?: BoundDescriptor, udp?: BoundDescriptor): Promise<Authority> {
+    const address = await this.#bind(host, port, tcp, udp)
     const upstreams = this.#options.upstreams.filter((upstream) => !isOurs(upstream, address))
     if (upstreams.length < this.#options.upstreams.length) {
       this.#options.logger.warn(
@@ -68,17 +69,21 @@ export class DnsServer {
     await new Promise<void>((resolve) => this.#server.close(() => resolve()))
   }
 
-  async #bind(host: string, port: number, fd: BoundDescriptor): Promise<Authority> {
+  async #bind(host: string, port: number, tcp: BoundDescriptor, udp: BoundDescriptor): Promise<Authority> {
     for (let attempt = 1; ; attempt++) {
-      await listening(this.#server, () => this.#server.listen(fd === undefined ? { host, port } : { fd }))
+      await listening(this.#server, () =>
+        this.#server.listen(tcp === undefined ? { host, port } : { fd: tcp }),
+      )
       const { address, port: actual } = this.#server.address() as AddressInfo
-      // Datagrams have no queue of connections to lose: those who share the descriptor share the port.
       const datagrams = createSocket({
         type: isIPv6(address) ? 'udp6' : 'udp4',
-        reusePort: fd !== undefined,
+        // Where our launcher could not make one for all of us.
+        reusePort: tcp !== undefined && udp === undefined,
       })
       try {
-        await listening(datagrams, () => datagrams.bind(actual, address))
+        await listening(datagrams, () =>
+          udp === undefined ? datagrams.bind(actual, address) : datagrams.bind({ fd: udp }),
+        )
         datagrams.on('message', (message, from) => void this.#answerDatagram(datagrams, message, from))
         datagrams.on('error', (error) => this.#options.logger.warn({ err: error }, 'dns socket'))
         this.#datagrams = datagrams
@@ -86,7 +91,7 @@ export class DnsServer {
       } catch (error) {
         datagrams.close()
         await new Promise<void>((resolve) => this.#server.close(() => resolve()))
-        if (port !== 0 || fd !== undefined || attempt === 10) throw error
+        if (port !== 0 || tcp !== undefined || attempt === 10) throw error
       }
     }
   }

@@ -23,6 +23,7 @@ export interface HttpConnectOptions {
 
 /** An HTTP proxy on loopback that knows CONNECT only (RFC 9110 section 9.3.6): `curl --proxytunnel --proxy http://127.0.0.1:15081`. */
 export class HttpConnectServer {
+  readonly transports = ['tcp'] as const
   readonly #dialer: Dialer
   readonly #headMs: number
   /** Listens, and not the HTTP server, which Bun cannot give a descriptor: it would open a port of its own to everybody. */
@@ -52,6 +53,12 @@ export class HttpConnectServer {
 
   listen(host: string, port: number, fd?: BoundDescriptor): Promise<Authority> {
     return listenLocally(this.#server, { host, port }, fd)
+  }
+
+  /** Stops accepting; resolves once all who came before have their target, were refused it, or let the deadline of the head pass. */
+  drain(): Promise<void> {
+    this.#server.close()
+    return this.#pending.whenEmpty()
   }
 
   /** Stops accepting and ends what has not got its target yet; connections that stand go on. */

@@ -41,15 +41,23 @@ export function handOver(socket: Socket, tunnel: Tunnel, head: Buffer): void {
 /** The sockets of a server that are not yet handed on, so that they can be ended with it. */
 export class PendingSockets {
   readonly #sockets = new Set<Socket>()
+  readonly #whenEmpty: (() => void)[] = []
 
   add(socket: Socket): void {
     this.#sockets.add(socket)
-    socket.once('close', () => this.#sockets.delete(socket))
+    socket.once('close', () => this.release(socket))
   }
 
   /** From here on the socket lives by itself. */
   release(socket: Socket): void {
     this.#sockets.delete(socket)
+    if (this.#sockets.size === 0) for (const resolve of this.#whenEmpty.splice(0)) resolve()
+  }
+
+  /** Resolves once there is none. */
+  whenEmpty(): Promise<void> {
+    if (this.#sockets.size === 0) return Promise.resolve()
+    return new Promise((resolve) => this.#whenEmpty.push(resolve))
   }
 
   destroyAll(): void {

@@ -23,6 +23,7 @@ export interface Socks5Options {
 
 /** A SOCKS5 server on loopback: CONNECT without authentication, by name (`socks5h`) or address (RFC 1928). */
 export class Socks5Server {
+  readonly transports = ['tcp'] as const
   readonly #dialer: Dialer
   readonly #handshakeMs: number
   readonly #server: Server
@@ -37,6 +38,12 @@ export class Socks5Server {
 
   listen(host: string, port: number, fd?: BoundDescriptor): Promise<Authority> {
     return listenLocally(this.#server, { host, port }, fd)
+  }
+
+  /** Stops accepting; resolves once all who came before have their target, were refused it, or let the deadline of the handshake pass. */
+  drain(): Promise<void> {
+    this.#server.close()
+    return this.#pending.whenEmpty()
   }
 
   /** Stops accepting and ends what has not got its target yet; connections that stand go on. */

@@ -1,17 +1,27 @@
 // A listening socket that outlives the workers that accept from it: bound here, handed to each worker as a descriptor, and set
-// listening by the first of them. Node has no public way to bind without accepting; this is the only place that uses a private one.
+// listening by the first of them; and one for datagrams, which wait in it for whichever worker reads next. Node has no public way to
+// bind without accepting or reading; this is the only place that uses private ones.
 import net from 'node:net'
 import { getSystemErrorName } from 'node:util'
 
-/** The parts of libuv's TCP handle that we use. */
-interface TcpHandle {
+/** The parts of libuv's handles that we use. */
+interface Handle {
   readonly fd: number
   getsockname(out: { address?: string; port?: number }): number
   close(): void
 }
 
 interface PrivateNet {
-  _createServerHandle(host: string, port: number, family: 4 | 6, fd: null, flags: number): TcpHandle | number
+  _createServerHandle(host: string, port: number, family: 4 | 6, fd: null, flags: number): Handle | number
+}
+
+interface PrivateProcess {
+  binding(name: 'udp_wrap'): {
+    readonly UDP: new () => Handle & {
+      bind(host: string, port: number, flags: number): number
+      bind6(host: string, port: number, flags: number): number
+    }
+  }
 }
 
 /** An address that is ours, on which nobody listens yet. */
@@ -39,6 +49,21 @@ export function bindSocket(host: string, port: number): BoundSocket {
   if (status !== 0 || bound.port === undefined || bound.port === 0 || handle.fd < 0) {
     handle.close()
     throw new Error('EADDRINUSE')
+  }
+  return { fd: handle.fd, port: bound.port, close: () => handle.close() }
+}
+
+/**
+ * Binds an address for datagrams without reading: they wait in one queue that all children read from. Throws as `bindSocket`.
+ */
+export function bindDatagramSocket(host: string, port: number): BoundSocket {
+  const { UDP } = (process as unknown as PrivateProcess).binding('udp_wrap')
+  const handle = new UDP()
+  const status = net.isIPv6(host) ? handle.bind6(host, port, 0) : handle.bind(host, port, 0)
+  const bound: { port?: number } = {}
+  if (status !== 0 || handle.getsockname(bound) !== 0 || bound.port === undefined) {
+    handle.close()
+    throw new Error(getSystemErrorName(status))
   }
   return { fd: handle.fd, port: bound.port, close: () => handle.close() }
 }

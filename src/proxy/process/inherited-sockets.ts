@@ -1,7 +1,10 @@
-import type { InheritedListener } from '../context.ts'
+import type { InheritedListener, Transport } from '../context.ts'
 import { type Authority, formatAuthority } from '../names/authority.ts'
 
-/** In the environment of a worker: `ADDRESS=FD` of each descriptor, or `ADDRESS!CODE` where its launcher could not bind, by spaces. */
+/**
+ * In the environment of a worker: `ADDRESS=FD` of each descriptor, or `ADDRESS!CODE` where its launcher could not bind, by spaces.
+ * The address of a socket for datagrams begins with `udp/`.
+ */
 export const INHERITED_SOCKETS = 'ISTHMUS_LISTEN'
 
 export interface InheritedSocketEvents {
@@ -12,9 +15,13 @@ export interface InheritedSocketEvents {
   onUsedUp(address: string): void
 }
 
+/** What the launcher and its workers call a socket. */
+export function socketName(at: Authority, transport: Transport): string {
+  return transport === 'tcp' ? formatAuthority(at) : `udp/${formatAuthority(at)}`
+}
+
 /** One part of `INHERITED_SOCKETS`. */
-export function inheritedText(at: Authority, socket: { fd: number } | { problem: string }): string {
-  const address = formatAuthority(at)
+export function inheritedText(address: string, socket: { fd: number } | { problem: string }): string {
   return 'fd' in socket ? `${address}=${socket.fd}` : `${address}!${socket.problem}`
 }
 
@@ -35,8 +42,12 @@ export class InheritedSockets {
   }
 
   /** Undefined for an address that the launcher does not know of: it is this process's to bind. */
-  take(host: string, port: number): InheritedListener | { readonly problem: string } | undefined {
-    const address = formatAuthority({ host, port })
+  take(
+    host: string,
+    port: number,
+    transport: Transport = 'tcp',
+  ): InheritedListener | { readonly problem: string } | undefined {
+    const address = socketName({ host, port }, transport)
     const socket = this.#sockets.get(address)
     if (socket === undefined) return undefined
     if (typeof socket === 'string') return { problem: socket }

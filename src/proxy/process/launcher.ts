@@ -1,9 +1,8 @@
 import type { DrainReport } from '../engine.ts'
-import type { Authority } from '../names/authority.ts'
 import type { ChildNotice, Program } from './child.ts'
 import { sumReports } from './drain-report.ts'
 import { type LauncherEntry, printEntry } from './launcher-log.ts'
-import { SharedSockets } from './shared-sockets.ts'
+import { type SharedAddress, SharedSockets } from './shared-sockets.ts'
 import { type ChildName, EXIT_USAGE, Slot } from './slot.ts'
 
 export interface LauncherOptions {
@@ -11,7 +10,7 @@ export interface LauncherOptions {
   /** How many workers. Default 1. */
   readonly workers?: number
   /** Addresses that all workers share: bound here, so that a worker's end refuses nobody. Default none. */
-  readonly listen?: readonly Authority[]
+  readonly listen?: readonly SharedAddress[]
   /** How long workers may take to end once they are told to, their connections' time to finish included, milliseconds. */
   readonly drainMs: number
   /** How long a supervisor may take to end, and a worker beyond its drain deadline, milliseconds. Default 2,000. */

@@ -1,6 +1,6 @@
 import type { Clock } from '../../lib/clock.ts'
 import type { Logger } from '../../lib/log.ts'
-import type { InheritedListener, InheritedSocket } from '../context.ts'
+import type { InheritedListener, InheritedSocket, Transport } from '../context.ts'
 import { type Authority, formatAuthority } from '../names/authority.ts'
 import { Dialer, type OpenListener } from '../names/dialer.ts'
 import { DnsServer } from '../names/dns-server.ts'
@@ -30,10 +30,19 @@ export interface NameServersOptions {
   readonly clock?: Clock
 }
 
+interface NameServer {
+  /** What it listens on, in the order in which it takes descriptors. */
+  readonly transports: readonly Transport[]
+  listen(host: string, port: number, ...descriptors: number[]): Promise<Authority>
+  drain?(): Promise<void>
+  close(): void | Promise<void>
+}
+
 /** A sidecar's DNS, SOCKS5 and CONNECT servers as one: they share the names and are started and stopped together. */
 export class NameServers {
   readonly #listening: KeepListening[] = []
-  readonly #stops: { readonly name: string; readonly close: () => void | Promise<void> }[] = []
+  readonly #waiting: (() => void)[] = []
+  readonly #servers: { readonly server: NameServer; readonly released: () => void }[] = []
 
   constructor(options: NameServersOptions) {
     const { addresses, names, upstreams, upstreamsGiven, open, logger } = options
@@ -61,46 +70,69 @@ export class NameServers {
     )
   }
 
+  /**
+   * Opens the doors. Before the names and what they lead to are known, a name of ours would be answered as one that does not
+   * exist, and remembered so; a predecessor, or the client's next attempt, does better.
+   */
+  start(): void {
+    for (const open of this.#waiting.splice(0)) open()
+  }
+
   pending(): string[] {
+    if (this.#waiting.length > 0) return ['names: not known yet']
     return this.#listening.flatMap(({ pending }) => pending ?? [])
   }
 
-  /** Takes no new connection; names are still answered, since connections that last may ask for them. */
+  /**
+   * Takes no new connection, and resolves once each client that was taken has its target or was refused it. Names are still
+   * answered, since connections that last may ask for them.
+   */
   async drain(): Promise<void> {
-    await Promise.all(this.#stops.filter(({ name }) => name !== 'dns').map(({ close }) => close()))
+    this.#waiting.length = 0
+    const draining = this.#servers.map(({ server, released }) => {
+      if (server.drain === undefined) return undefined
+      const done = server.drain()
+      released()
+      return done
+    })
+    await Promise.all(draining)
   }
 
   async close(): Promise<void> {
+    this.#waiting.length = 0
     for (const one of this.#listening) one.stop()
-    await Promise.all(this.#stops.map(({ close }) => close()))
+    const closing = this.#servers.map(async ({ server, released }) => {
+      await server.close()
+      released()
+    })
+    await Promise.all(closing)
   }
 
   #add(
     name: string,
     at: Authority,
-    server: {
-      listen(host: string, port: number, fd?: number): Promise<Authority>
-      close(): void | Promise<void>
-    },
+    server: NameServer,
     { logger, clock, inheritedSocket }: NameServersOptions,
   ): void {
-    let inherited: InheritedListener | undefined
+    let inherited: readonly InheritedListener[] = []
+    const released = () => {
+      for (const socket of inherited) socket.release()
+    }
     const listen = async (host: string, port: number) => {
-      const socket = inheritedSocket(host, port)
-      if (socket !== undefined && 'problem' in socket) throw new Error(socket.problem)
-      inherited = socket
+      const sockets = server.transports.map((transport) => inheritedSocket(host, port, transport))
+      inherited = sockets.filter((socket) => socket !== undefined && 'fd' in socket) as InheritedListener[]
       try {
-        return await server.listen(host, port, socket?.fd)
+        for (const socket of sockets)
+          if (socket !== undefined && 'problem' in socket) throw new Error(socket.problem)
+        return await server.listen(host, port, ...inherited.map(({ fd }) => fd))
       } catch (error) {
-        socket?.release()
+        released()
         throw error
       }
     }
-    const close = async () => {
-      await server.close()
-      inherited?.release()
-    }
-    this.#listening.push(new KeepListening({ name, at, listen, logger, ...(clock && { clock }) }))
-    this.#stops.push({ name, close })
+    this.#waiting.push(() =>
+      this.#listening.push(new KeepListening({ name, at, listen, logger, ...(clock && { clock }) })),
+    )
+    this.#servers.push({ server, released })
   }
 }

@@ -1,16 +1,22 @@
 import { Backoff } from '../../lib/backoff.ts'
-import { type Authority, formatAuthority } from '../names/authority.ts'
-import { type BoundSocket, bindSocket } from './bound-socket.ts'
+import type { Transport } from '../context.ts'
+import type { Authority } from '../names/authority.ts'
+import { type BoundSocket, bindDatagramSocket, bindSocket } from './bound-socket.ts'
 import { FIRST_DESCRIPTOR } from './child.ts'
-import { INHERITED_SOCKETS, inheritedText } from './inherited-sockets.ts'
+import { INHERITED_SOCKETS, inheritedText, socketName } from './inherited-sockets.ts'
 import type { LauncherEntry } from './launcher-log.ts'
 import type { Inheritance } from './slot.ts'
 
 export interface SharedSocketsOptions {
-  readonly addresses: readonly Authority[]
+  readonly addresses: readonly SharedAddress[]
   readonly log: (entry: LauncherEntry) => void
   /** An address that could not be had before is ours now: workers that start from here on have it. */
   readonly onBound: () => void
+}
+
+/** What all workers listen on together: connections, and datagrams too where the address says so. */
+export interface SharedAddress extends Authority {
+  readonly datagrams?: boolean
 }
 
 /** The listening sockets of all workers: bound by the launcher, so that they outlive each of them. */
@@ -24,7 +30,17 @@ export class SharedSockets {
   constructor({ addresses, log, onBound }: SharedSocketsOptions) {
     this.#log = log
     this.#onBound = onBound
-    this.#sockets = addresses.map((at) => ({ at, state: 'closed', listening: false }))
+    this.#sockets = addresses.flatMap((at) =>
+      (at.datagrams === true ? (['tcp', 'udp'] as const) : (['tcp'] as const)).map(
+        (transport): SharedSocket => ({
+          at,
+          transport,
+          name: socketName(at, transport),
+          state: 'closed',
+          listening: false,
+        }),
+      ),
+    )
   }
 
   open(): void {
@@ -34,15 +50,15 @@ export class SharedSockets {
 
   /** A worker listens there now. */
   listening(address: string): void {
-    for (const socket of this.#sockets) if (formatAuthority(socket.at) === address) socket.listening = true
+    for (const socket of this.#sockets) if (socket.name === address) socket.listening = true
   }
 
   /** For a process that starts now. */
   inheritance(): Inheritance {
     const descriptors: number[] = []
-    const parts = this.#sockets.map(({ at, state }) => {
-      if (typeof state === 'string') return inheritedText(at, { problem: state })
-      return inheritedText(at, { fd: FIRST_DESCRIPTOR + descriptors.push(state.fd) - 1 })
+    const parts = this.#sockets.map(({ name, state }) => {
+      if (typeof state === 'string') return inheritedText(name, { problem: state })
+      return inheritedText(name, { fd: FIRST_DESCRIPTOR + descriptors.push(state.fd) - 1 })
     })
     return { env: { [INHERITED_SOCKETS]: parts.join(' ') }, descriptors }
   }
@@ -53,8 +69,7 @@ export class SharedSockets {
    */
   renew(abandoned: (address: string) => boolean): void {
     for (const socket of this.#sockets) {
-      if (typeof socket.state === 'string' || !socket.listening || !abandoned(formatAuthority(socket.at)))
-        continue
+      if (typeof socket.state === 'string' || !socket.listening || !abandoned(socket.name)) continue
       socket.state.close()
       this.#bind(socket)
     }
@@ -74,11 +89,18 @@ export class SharedSockets {
     const { host, port } = socket.at
     socket.listening = false
     try {
-      socket.state = bindSocket(host, port)
+      socket.state = socket.transport === 'tcp' ? bindSocket(host, port) : bindDatagramSocket(host, port)
     } catch (error) {
       const { message } = error as Error
       if (socket.state !== message)
-        this.#log({ level: 'warn', msg: 'cannot bind', host, port, error: message })
+        this.#log({
+          level: 'warn',
+          msg: 'cannot bind',
+          host,
+          port,
+          transport: socket.transport,
+          error: message,
+        })
       socket.state = message
     }
   }
@@ -100,6 +122,9 @@ export class SharedSockets {
 
 interface SharedSocket {
   readonly at: Authority
+  readonly transport: Transport
+  /** As `socketName` has it. */
+  readonly name: string
   /** Or why there is none, in one word. */
   state: BoundSocket | string
   /** Whether some worker has made it listen; then it does as long as anybody holds it. */

@@ -8,6 +8,7 @@ import { decodeNameTable } from '../../resources/name-table.ts'
 import { type ClientState, XdsClient, type XdsUpdate } from '../../xds/client.ts'
 import { TYPE, type XdsResource } from '../../xds/types.ts'
 import type { AccessLogEntry } from '../access-log.ts'
+import type { InheritedSocket } from '../context.ts'
 import { type DrainReport, Engine, type EngineStatus } from '../engine.ts'
 import { NameTable } from '../names/name-table.ts'
 import type { ChildNotice } from './child.ts'
@@ -84,7 +85,7 @@ export class Worker {
       onReleased: (address) => this.#tell({ notice: 'released', address }),
       onUsedUp: () => this.#tell({ notice: 'replace' }),
     })
-    const inheritedSocket = (host: string, port: number) => inherited.take(host, port)
+    const inheritedSocket: InheritedSocket = (...at) => inherited.take(...at)
     this.#engine = new Engine({
       name: options.name,
       revocation: options.revocation,
@@ -230,7 +231,7 @@ export class Worker {
       const table = upserted.at(-1)
       if (table !== undefined) this.#names.set(decodeNameTable(table.body))
       else if (removed.length > 0) this.#names.set(new Map())
-      this.#applied.add(typeUrl)
+      this.#applies(typeUrl)
       return []
     }
     const problems: Problem[] = []
@@ -239,9 +240,14 @@ export class Worker {
       problems.push(...this.#engine.update(typeUrl, some, gone))
       this.#references.update(typeUrl, some, gone)
     })
-    this.#applied.add(typeUrl)
+    this.#applies(typeUrl)
     this.#subscribe()
     return problems
+  }
+
+  #applies(typeUrl: string): void {
+    this.#applied.add(typeUrl)
+    if (this.#wholeTypes().every((one) => this.#applied.has(one))) this.#nameServers?.start()
   }
 
   #subscribe(): void {
@@ -264,7 +270,7 @@ export class Worker {
   async #drain(deadlineMs: number, delayMs: number): Promise<DrainReport> {
     this.#logger.info({ deadlineMs, delayMs }, 'draining')
     if (delayMs > 0) await new Promise<void>((resolve) => this.#clock.after(delayMs, resolve))
-    const [report] = await Promise.all([this.#engine.drain(deadlineMs), this.#nameServers?.drain()])
+    const report = await this.#engine.drain(deadlineMs, this.#nameServers?.drain())
     this.#drained = true
     this.#logger.info({ ...report }, 'drained')
     this.#tell({ notice: 'drained', report: shortened(report) })
