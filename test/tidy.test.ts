@@ -13,7 +13,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   identity: ['lib'],
   objects: ['lib'],
   model: ['lib', 'identity', 'objects'],
-  xds: ['lib'],
+  xds: ['lib', 'identity'],
   credentials: ['lib', 'identity', 'xds'],
   resources: ['lib', 'identity', 'model', 'xds'],
   proxy: ['lib', 'identity', 'resources', 'xds'],

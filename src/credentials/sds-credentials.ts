@@ -9,12 +9,25 @@ import { Backoff } from '../lib/backoff.ts'
 import { type Clock, systemClock } from '../lib/clock.ts'
 import type { Logger } from '../lib/log.ts'
 import { fail, formatProblem, ok, type Problem, problem, type Result } from '../lib/result.ts'
-import { type ClientState, XdsClient } from '../xds/client.ts'
+import type { ClientState } from '../xds/client.ts'
+import { XdsConnection } from '../xds/connection.ts'
+import { rawType } from '../xds/resource-types.ts'
 import { type NodeInfo, TYPE, type XdsResource } from '../xds/types.ts'
 import { readCertificate, readTrust, type SdsCertificate, type SdsTrust } from './sds-secret.ts'
 
 /** What was refused may become good without a change: a certificate that is not valid yet. */
 const JUDGE_AGAIN_MS = 1_000
+
+/** As it comes: what is wrong with one is said in the words of its fields. */
+const SECRET = rawType(TYPE.secret)
+
+/** One of the two that we ask for. */
+interface Secret {
+  readonly name: string
+  readonly connection: XdsConnection
+  /** What it returns refuses the resource. */
+  readonly take: (resource: XdsResource) => readonly Problem[]
+}
 
 export interface SdsCredentialsOptions {
   /** Unix socket of the agent. */
@@ -39,7 +52,7 @@ export class SdsCredentials implements CredentialSource {
   readonly #clock: Clock
   readonly #keeper: IdentityKeeper
   readonly #object: string
-  readonly #clients: readonly { readonly name: string; readonly client: XdsClient }[]
+  readonly #secrets: readonly Secret[]
   #certificate: SdsCertificate | undefined
   #trust: SdsTrust | undefined
   #cancelAgain: () => void = () => {}
@@ -49,20 +62,26 @@ export class SdsCredentials implements CredentialSource {
     this.#clock = options.clock ?? systemClock
     this.#keeper = new IdentityKeeper('SDS', options.logger)
     this.#object = `sds:unix:${options.path}`
-    this.#clients = [
-      this.#client(options.certificateName, (resource) => this.#takeCertificate(resource)),
-      this.#client(options.trustName, (resource) => this.#takeTrust(resource)),
+    this.#secrets = [
+      this.#secret(options.certificateName, (resource) => this.#takeCertificate(resource)),
+      this.#secret(options.trustName, (resource) => this.#takeTrust(resource)),
     ]
   }
 
   /** Resolves at once: what the agent sends comes when it comes. */
   async start(): Promise<void> {
-    for (const { client } of this.#clients) client.start()
+    for (const { name, connection, take } of this.#secrets) {
+      connection.watch(SECRET, [name], ({ changed, reject }) => {
+        for (const resource of changed.values())
+          for (const { field, message } of take(resource))
+            reject(field === '' ? message : `${field}: ${message}`, resource.name)
+      })
+    }
   }
 
   stop(): void {
     this.#cancelAgain()
-    for (const { client } of this.#clients) client.stop()
+    for (const { connection } of this.#secrets) connection.stop()
   }
 
   current(): Identity | undefined {
@@ -75,8 +94,8 @@ export class SdsCredentials implements CredentialSource {
 
   /** A stream that is lost, or that has not answered yet, is a problem, whatever is in force. */
   problems(): readonly Problem[] {
-    const waiting = this.#clients.flatMap(({ name, client }) => {
-      const message = this.#trouble(name, client.state)
+    const waiting = this.#secrets.flatMap(({ name, connection }) => {
+      const message = this.#trouble(name, connection.state)
       return message === undefined ? [] : [problem(this.#object, name, message)]
     })
     return [...this.#keeper.problems, ...waiting]
@@ -89,24 +108,19 @@ export class SdsCredentials implements CredentialSource {
     return received === undefined ? 'no answer yet' : undefined
   }
 
-  #client(name: string, take: (resource: XdsResource) => readonly Problem[]) {
+  #secret(name: string, take: Secret['take']): Secret {
     const { path, node, logger } = this.#options
-    const client = new XdsClient({
+    const connection = new XdsConnection({
       target: { path },
       service: 'sds',
       mode: 'sotw',
-      node: () => node,
-      onUpdate: (_typeUrl, { upserted }) => {
-        const resource = upserted.find((one) => one.name === name)
-        return resource === undefined ? [] : take(resource)
-      },
+      node,
       logger: logger.child({ secret: name }),
       clock: this.#clock,
       // On the same machine, and back within moments.
       backoff: new Backoff({ baseMs: 100, maxMs: 2_000 }),
     })
-    client.subscribe(TYPE.secret, [name])
-    return { name, client }
+    return { name, connection, take }
   }
 
   #takeCertificate(resource: XdsResource): readonly Problem[] {
