@@ -109,6 +109,12 @@ export function discoveryMetrics(process: DiscoveryProcess): Metrics {
     collect: () => [{ value: discovery.counters.models }],
   })
   metrics.counter({
+    name: 'isthmus_discovery_refused_total',
+    help: 'xDS streams and messages that were refused, by reason.',
+    labels: ['reason'],
+    collect: () => [...discovery.counters.refusals].map(([reason, value]) => ({ value, labels: { reason } })),
+  })
+  metrics.counter({
     name: 'isthmus_discovery_svids_minted_total',
     help: 'Certificates signed for clients.',
     collect: () => [{ value: discovery.counters.minted }],

@@ -98,6 +98,8 @@ export class Discovery {
     this.#server = new XdsServer({
       authorize: (peer, node, typeUrl) => this.#authorizer.authorize(peer, node, typeUrl),
       mayServe: (peer, source, typeUrl) => this.#authorizer.mayServe(peer, source, typeUrl),
+      identify: (peer) => this.#authorizer.identify(peer),
+      mayReadStatus: (peer) => this.#authorizer.mayReadStatus(peer),
       ready: () => this.readiness.ready,
       logger: this.#logger,
       clock: this.#clock,
@@ -195,7 +197,8 @@ export class Discovery {
   /** Counters for metrics. */
   get counters() {
     const { minted = 0, failed: mintsFailed = 0 } = this.#minter?.counters ?? {}
-    return { models: this.#computed, views: this.#views?.size ?? 0, minted, mintsFailed }
+    const { refusals } = this.#server
+    return { models: this.#computed, views: this.#views?.size ?? 0, minted, mintsFailed, refusals }
   }
 
   /** What each view serves now. */

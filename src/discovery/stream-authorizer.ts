@@ -1,3 +1,4 @@
+import { discoveryId } from '../identity/spiffe-id.ts'
 import { SvidVerifier } from '../identity/verify-svid.ts'
 import { canonicalJson } from '../lib/canonical.ts'
 import type { Clock } from '../lib/clock.ts'
@@ -66,6 +67,27 @@ export class StreamAuthorizer {
     if (!grant.ok) return grant
     if (grant.value.peer !== undefined) this.#options.heardFrom(grant.value.peer.id, node)
     return this.#source(views, peer, client, grant.value, typeUrl)
+  }
+
+  /** Who a client is, by his certificate; undefined in clear, and for one that is refused anyway. */
+  identify(peer: StreamPeer): string | undefined {
+    const trust = this.#options.judging()?.trust
+    if (peer.certificate === undefined || trust === undefined) return undefined
+    const svid = this.#verifier.verify(peer.certificate, trust.bundles, this.#options.clock.now())
+    return svid.ok ? svid.value.id.uri : undefined
+  }
+
+  /** What every client has is for an operator: on this machine, in clear, or with the certificate of discovery itself. */
+  mayReadStatus(peer: StreamPeer): Refusal | undefined {
+    if (peer.certificate === undefined) return undefined
+    const self = this.#options.judging()?.model.self
+    const identity = this.identify(peer)
+    if (self !== undefined && identity === discoveryId(self.trustDomain)) return undefined
+    return {
+      code: GRPC.permissionDenied,
+      message: `the status of all clients is for discovery's own identity, not for ${identity ?? 'an unknown one'}`,
+      reason: 'status-denied',
+    }
   }
 
   /** The second look, where a response is built: the view must be the one that this very stream was granted for the type. */

@@ -8,7 +8,13 @@ import { endpointsOf } from './endpoints-of.ts'
 import { nonceOf } from './frames.ts'
 import type { Push, Variant, XdsRequest } from './messages.ts'
 import { NackDamping } from './nack-damping.ts'
-import { Subscription, type SubscriptionStatus, type Verdict, type View } from './subscription.ts'
+import {
+  type Progress,
+  Subscription,
+  type SubscriptionStatus,
+  type Verdict,
+  type View,
+} from './subscription.ts'
 import { BREAK_ORDER, byMakeOrder, isWholeState, NEVER_ANSWERED, WAITS_FOR_CLUSTERS } from './type-rules.ts'
 import { TYPE } from './types.ts'
 
@@ -30,6 +36,8 @@ export class AdsStream {
   readonly #deadlines = new Map<string, number>()
   /** The subscriptions in the order in which additions go out. */
   #ordered: readonly Subscription[] = []
+  /** When something of the type was refused last. */
+  readonly #refusedMs = new Map<string, number>()
   readonly #damping = new NackDamping()
   #resumesNamed = false
   #nonce = 0
@@ -52,7 +60,10 @@ export class AdsStream {
     const verdict = subscription.request(request, this.#options.view(typeUrl))
     if (!subscription.awaiting) this.#deadlines.delete(typeUrl)
     if (verdict === 'ack') this.#damping.accepted(typeUrl)
-    if (verdict === 'nack') this.#damping.refused(typeUrl, nowMs)
+    if (verdict === 'nack') {
+      this.#damping.refused(typeUrl, nowMs)
+      this.#refusedMs.set(typeUrl, nowMs)
+    }
     return verdict
   }
 
@@ -111,6 +122,20 @@ export class AdsStream {
 
   status(): Readonly<Record<string, SubscriptionStatus>> {
     return Object.fromEntries([...this.#subscriptions].map(([typeUrl, one]) => [typeUrl, one.status()]))
+  }
+
+  /** How far each resource has come that the client wants. */
+  *progress(): Iterable<Progress & { readonly typeUrl: string; readonly refusedMs: number }> {
+    for (const [typeUrl, subscription] of this.#subscriptions) {
+      const refusedMs = this.#refusedMs.get(typeUrl) ?? 0
+      for (const one of subscription.progress(this.#options.view(typeUrl)))
+        yield { ...one, typeUrl, refusedMs }
+    }
+  }
+
+  /** Whether nothing is on its way, and nothing waits to be sent. */
+  get settled(): boolean {
+    return this.#ordered.every((subscription) => subscription.settled)
   }
 
   #next(subscription: Subscription, phase: 'make' | 'break', nowMs: number): Push | undefined {

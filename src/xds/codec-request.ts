@@ -159,7 +159,8 @@ export function encodeRequest(variant: Variant, request: XdsRequest): Uint8Array
   return writer.finish()
 }
 
-function writeNode(writer: BinaryWriter, field: number, node: NodeInfo): void {
+/** `core.v3.Node`, the part of it that was read. */
+export function writeNode(writer: BinaryWriter, field: number, node: NodeInfo): void {
   writer.tag(field, LEN).fork()
   writeString(writer, 1, node.id)
   writeString(writer, 2, node.cluster)

@@ -29,6 +29,16 @@ export class FullState {
     this.#refusedVersion = version
   }
 
+  /** How far a resource of the view has come. `awaiting`: the last state was not answered. */
+  progress({ name, version }: XdsResource, awaiting: boolean): 'unsent' | 'pending' | 'acked' | 'nacked' {
+    const sent = this.#last.get(name)?.version
+    if (sent === undefined) return 'unsent'
+    if (sent !== version) return 'pending'
+    if (this.#before.get(name)?.version === version) return 'acked'
+    if (this.#refusedVersion !== undefined) return 'nacked'
+    return awaiting ? 'pending' : 'acked'
+  }
+
   /** The client does not want some of it any more, and so has it no more. */
   forget(interest: Interest): void {
     this.#last = covered(this.#last, interest)

@@ -25,6 +25,7 @@ import { DESCRIPTOR_ROOTS, NEWER_FIELDS, NEWER_FILES } from './newer-protos.ts'
 
 const ROOTS: readonly string[] = [
   'envoy/service/discovery/v3/ads.proto',
+  'envoy/service/status/v3/csds.proto',
   'envoy/config/listener/v3/listener.proto',
   'envoy/config/cluster/v3/cluster.proto',
   'envoy/config/core/v3/substitution_format_string.proto',

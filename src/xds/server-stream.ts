@@ -5,6 +5,7 @@ import type { Clock } from '../lib/clock.ts'
 import type { Logger } from '../lib/log.ts'
 import type { Result } from '../lib/result.ts'
 import { AdsStream } from './ads-stream.ts'
+import type { ClientConfig } from './client-status.ts'
 import { decodeRequest } from './codec-request.ts'
 import { nonceTail, sharedFrame } from './frames.ts'
 import { closeSoon, GRPC, MessageReader, type Refusal, trailersOf } from './grpc.ts'
@@ -32,6 +33,10 @@ export interface StreamHost {
   authorize(peer: StreamPeer, node: NodeInfo, typeUrl: string): Result<ViewSource, Refusal>
   /** Asked again where a response is built: false ends the stream before a byte of it leaves. Default: true. */
   mayServe?(peer: StreamPeer, source: ViewSource, typeUrl: string): boolean
+  /** A stream was ended, or a message refused. */
+  refused(why: Refusal): void
+  /** All that the stream is to be told is sent and answered. */
+  settled(stream: ServerStream): void
   readonly logger: Logger
   readonly clock: Clock
   readonly limits: StreamLimits
@@ -121,11 +126,23 @@ export class ServerStream {
     }
   }
 
+  /** For who asks what each client has; undefined before its first request. */
+  config(): ClientConfig | undefined {
+    const node = this.#gate.node
+    return node && { node, resources: () => this.#state.progress() }
+  }
+
+  /** Nothing is on its way to the client, and nothing waits to be sent. */
+  get settled(): boolean {
+    return this.#ended || (this.#scheduled === undefined && !this.#blocked && this.#state.settled)
+  }
+
   /** Ends the stream with a gRPC status. */
   end(why: Refusal): void {
     if (this.#ended) return
     this.#ending = why
     this.#stop()
+    if (why.code !== GRPC.ok) this.#host.refused(why)
     if (why.code !== GRPC.ok)
       this.#host.logger.info(
         { node: this.#gate.node?.id, address: this.#peer.address, ...why },
@@ -264,6 +281,7 @@ export class ServerStream {
       this.#pushes++
     }
     this.#armTimer()
+    if (this.settled) this.#host.settled(this)
   }
 
   #armTimer(): void {
@@ -280,6 +298,7 @@ export class ServerStream {
 
   #stop(): void {
     this.#ended = true
+    this.#host.settled(this)
     this.#cancelTimer?.()
     if (this.#scheduled !== undefined) clearImmediate(this.#scheduled)
     for (const stop of this.#watches.values()) stop()

@@ -17,16 +17,21 @@ import type { SecureContextOptions, TLSSocket, TlsOptions } from 'node:tls'
 import { type Clock, systemClock } from '../lib/clock.ts'
 import type { Logger } from '../lib/log.ts'
 import { isLoopback } from '../lib/loopback.ts'
+import { STATUS_METHODS, type StatusLimits } from './client-status.ts'
 import { closeSoon, GRPC, type Refusal, trailersOf } from './grpc.ts'
-import { METHODS } from './methods.ts'
+import { METHODS, type Method } from './methods.ts'
 import { type ClientStatus, ServerStream, type StreamHost, type StreamLimits } from './server-stream.ts'
+import { serveStatus } from './status-stream.ts'
+import { StreamCounts } from './stream-counts.ts'
 import type { StreamPeer } from './types.ts'
 
-export interface XdsServerLimits extends StreamLimits {
+export interface XdsServerLimits extends StreamLimits, StatusLimits {
   /** Connections of all listeners, each on its own. */
   readonly maxConnections: number
   /** Streams of one connection. */
   readonly maxStreams: number
+  /** Streams of one identity, over all its connections: of all pods of one service account. */
+  readonly maxStreamsPerIdentity: number
   /** Between HTTP/2 pings to a client, milliseconds. */
   readonly pingIntervalMs: number
   /** A client that leaves a ping unanswered this long is cut, milliseconds. */
@@ -43,6 +48,8 @@ const DEFAULT_LIMITS: XdsServerLimits = {
   maxResponseBytes: 3 * 1024 * 1024 - 64 * 1024,
   maxConnections: 10_000,
   maxStreams: 100,
+  maxStreamsPerIdentity: 5_000,
+  maxStatusBytes: 16 * 1024 * 1024,
   pingIntervalMs: 30_000,
   pingTimeoutMs: 20_000,
 }
@@ -50,6 +57,10 @@ const DEFAULT_LIMITS: XdsServerLimits = {
 export interface XdsServerOptions extends Pick<StreamHost, 'authorize' | 'mayServe' | 'logger'> {
   /** False: every stream is refused with UNAVAILABLE. A server that answers before it knows everything takes config away. */
   ready(): boolean
+  /** Who a client is, for the number of streams that he may have; undefined: not counted. */
+  identify?(peer: StreamPeer): string | undefined
+  /** Whether somebody may ask what every client has (CSDS); without it nobody may. */
+  mayReadStatus?(peer: StreamPeer): Refusal | undefined
   readonly clock?: Clock
   readonly limits?: Partial<XdsServerLimits>
 }
@@ -74,6 +85,9 @@ export class XdsServer {
   readonly #streams = new Set<ServerStream>()
   readonly #logger: Logger
   readonly #clock: Clock
+  readonly #counts: StreamCounts
+  /** Who waits for streams to settle, and for which. */
+  readonly #waiting = new Set<{ readonly streams: Set<ServerStream>; done(): void }>()
   #closing = false
 
   constructor(options: XdsServerOptions) {
@@ -81,9 +95,12 @@ export class XdsServer {
     this.#limits = { ...DEFAULT_LIMITS, ...options.limits }
     this.#clock = options.clock ?? systemClock
     this.#logger = options.logger
+    this.#counts = new StreamCounts(this.#limits.maxStreamsPerIdentity)
     this.#host = {
       authorize: (peer, node, typeUrl) => options.authorize(peer, node, typeUrl),
       mayServe: (peer, source, typeUrl) => options.mayServe?.(peer, source, typeUrl) ?? true,
+      refused: (why) => this.#counts.refused(why),
+      settled: (stream) => this.#settled(stream),
       logger: this.#logger,
       clock: this.#clock,
       limits: this.#limits,
@@ -147,16 +164,48 @@ export class XdsServer {
     return [...this.#streams].map((stream) => stream.status())
   }
 
-  /** Ends all streams with UNAVAILABLE and closes; what is not gone after `graceMs` milliseconds is cut. */
+  /** What was refused since the start, by reason. */
+  get refusals(): ReadonlyMap<string, number> {
+    return this.#counts.refusals
+  }
+
+  /**
+   * Resolves true once every stream that is open now has been sent, and has answered, all that there is for it to know; false if
+   * some have not after `timeoutMs` milliseconds.
+   */
+  settled(timeoutMs: number): Promise<boolean> {
+    const streams = new Set([...this.#streams].filter((stream) => !stream.settled))
+    if (streams.size === 0) return Promise.resolve(true)
+    return new Promise((resolve) => {
+      const end = (all: boolean) => {
+        cancel()
+        this.#waiting.delete(waiter)
+        resolve(all)
+      }
+      const waiter = { streams, done: () => end(true) }
+      const cancel = this.#clock.after(timeoutMs, () => end(false))
+      this.#waiting.add(waiter)
+    })
+  }
+
+  #settled(stream: ServerStream): void {
+    for (const { streams, done } of this.#waiting) if (streams.delete(stream) && streams.size === 0) done()
+  }
+
+  /**
+   * Takes no more streams, waits for what is on its way to be answered (at most half of `graceMs` milliseconds), and ends all
+   * streams with UNAVAILABLE; what is not gone after `graceMs` is cut.
+   */
   async close(graceMs: number): Promise<void> {
     this.#closing = true
     const closed = [...this.#servers].map((server) => new Promise<void>((done) => server.close(() => done())))
-    for (const stream of [...this.#streams]) stream.end(SHUTTING_DOWN)
-    for (const session of this.#sessions) session.close()
     const cancel = this.#clock.after(graceMs, () => {
       for (const session of this.#sessions) session.destroy()
       for (const socket of this.#sockets) socket.destroy()
     })
+    if (graceMs > 0) await this.settled(graceMs / 2)
+    for (const stream of [...this.#streams]) stream.end(SHUTTING_DOWN)
+    for (const session of this.#sessions) session.close()
     await Promise.all(closed)
     cancel()
     this.#servers.clear()
@@ -233,25 +282,68 @@ export class XdsServer {
       return
     }
     const path = headers[':path'] ?? ''
-    const method = METHODS.get(path)
     const peer = peerOf(session)
-    if (method === undefined)
-      refuse(stream, { code: GRPC.unimplemented, message: `unknown method ${path}` }, this.#clock)
-    // Without one it would look like a client in clear, who may have more than a stranger.
-    else if (tls && peer.certificate === undefined) refuse(stream, NO_CERTIFICATE, this.#clock)
-    else if (this.#closing) refuse(stream, SHUTTING_DOWN, this.#clock)
-    else if (!this.#options.ready())
-      refuse(stream, { code: GRPC.unavailable, message: 'not ready yet' }, this.#clock)
-    else {
-      const served = new ServerStream(stream, method.variant, method.onlyType, peer, this.#host)
-      this.#streams.add(served)
-      stream.once('close', () => this.#streams.delete(served))
+    const refusal = this.#refusalOf(path, peer, tls)
+    if (refusal !== undefined) {
+      this.#counts.refused(refusal)
+      refuse(stream, refusal, this.#clock)
+      return
     }
+    const status = STATUS_METHODS.get(path)
+    if (status !== undefined) this.#serveStatus(stream, status.streaming)
+    else this.#serve(stream, METHODS.get(path) as Method, peer)
+  }
+
+  #refusalOf(path: string, peer: StreamPeer, tls: boolean): Refusal | undefined {
+    const { mayReadStatus } = this.#options
+    const isStatus = STATUS_METHODS.has(path) && mayReadStatus !== undefined
+    if (!METHODS.has(path) && !isStatus)
+      return { code: GRPC.unimplemented, message: `unknown method ${path}`, reason: 'unknown-method' }
+    // Without one it would look like a client in clear, who may have more than a stranger.
+    if (tls && peer.certificate === undefined) return NO_CERTIFICATE
+    if (this.#closing) return SHUTTING_DOWN
+    if (!this.#options.ready())
+      return { code: GRPC.unavailable, message: 'not ready yet', reason: 'not-ready' }
+    return isStatus ? mayReadStatus(peer) : undefined
+  }
+
+  #serve(stream: ServerHttp2Stream, method: Method, peer: StreamPeer): void {
+    const identity = this.#options.identify?.(peer)
+    if (!this.#counts.open(identity)) {
+      const message = `${identity} has ${this.#limits.maxStreamsPerIdentity} streams already`
+      const refusal = { code: GRPC.resourceExhausted, message, reason: 'too-many-streams' }
+      this.#counts.refused(refusal)
+      refuse(stream, refusal, this.#clock)
+      return
+    }
+    const served = new ServerStream(stream, method.variant, method.onlyType, peer, this.#host)
+    this.#streams.add(served)
+    stream.once('close', () => {
+      this.#streams.delete(served)
+      this.#counts.closed(identity)
+    })
+  }
+
+  #serveStatus(stream: ServerHttp2Stream, streaming: boolean): void {
+    serveStatus(stream, streaming, {
+      clients: () => [...this.#streams].map((one) => one.config()).filter((one) => one !== undefined),
+      refused: (why) => this.#counts.refused(why),
+      clock: this.#clock,
+      limits: this.#limits,
+    })
   }
 }
 
-const NO_CERTIFICATE: Refusal = { code: GRPC.unauthenticated, message: 'a client certificate is required' }
-const SHUTTING_DOWN: Refusal = { code: GRPC.unavailable, message: 'server is shutting down' }
+const NO_CERTIFICATE: Refusal = {
+  code: GRPC.unauthenticated,
+  message: 'a client certificate is required',
+  reason: 'no-certificate',
+}
+const SHUTTING_DOWN: Refusal = {
+  code: GRPC.unavailable,
+  message: 'server is shutting down',
+  reason: 'shutting-down',
+}
 
 /** "Trailers-Only": the status in the headers, no body. */
 function refuse(stream: ServerHttp2Stream, why: Refusal, clock: Clock): void {

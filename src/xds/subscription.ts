@@ -36,6 +36,27 @@ export interface SubscriptionStatus {
   readonly subscribed: number | '*'
 }
 
+/** One resource on its way to one client. */
+export interface Progress {
+  readonly name: string
+  /** What the client should have; undefined when it is not there (any more). */
+  readonly resource: XdsResource | undefined
+  readonly progress: ResourceProgress
+  /** Why it was refused; empty unless `nacked`. */
+  readonly error: string
+}
+
+/** How far one resource has come with one client. */
+export type ResourceProgress =
+  /** Wanted, and not there. */
+  | 'missing'
+  /** There, and not sent yet in any form. */
+  | 'unsent'
+  /** Sent, and not answered; or taken in an older form. */
+  | 'pending'
+  | 'acked'
+  | 'nacked'
+
 export interface PushLimits {
   readonly nonce: string
   /** A response that can be split is no longer than this, bytes, unless a single resource is. */
@@ -54,6 +75,8 @@ interface Refused {
   /** Not to be said again; undefined once something else was said. */
   readonly version: string | undefined
   readonly mates: readonly string[]
+  /** What the client said about it. */
+  readonly error: string
 }
 
 /** The client was told that the name does not exist. */
@@ -100,6 +123,11 @@ export class Subscription {
     return this.awaiting && this.#forced.size > 0
   }
 
+  /** Nothing is on its way, and nothing waits to be sent. */
+  get settled(): boolean {
+    return !this.awaiting && this.#dirty.size === 0 && !this.#owed
+  }
+
   get size(): number {
     return this.#interest.names.size
   }
@@ -111,6 +139,27 @@ export class Subscription {
       nackedVersion: this.#nackedVersion,
       lastError: this.#lastError,
       subscribed: this.#interest.wildcard ? '*' : this.#interest.names.size,
+    }
+  }
+
+  /** How far each resource has come that the client wants, and that exists or was asked for by name. */
+  *progress(view: View): Iterable<Progress> {
+    const unanswered = this.#outstanding ?? this.#late
+    for (const name of new Set([...this.#interest.names, ...(this.#interest.wildcard ? view.keys() : [])])) {
+      const resource = view.get(name)
+      const refused = this.#refused.get(name)
+      const has = this.#has.get(name)
+      if (resource === undefined) yield { name, resource, progress: 'missing', error: '' }
+      else if (this.#state !== undefined) {
+        const progress = this.#state.progress(resource, unanswered !== undefined)
+        yield { name, resource, progress, error: progress === 'nacked' ? this.#lastError : '' }
+      } else if (refused?.version === resource.version)
+        yield { name, resource, progress: 'nacked', error: refused.error }
+      else if (has === undefined || has === GONE) yield { name, resource, progress: 'unsent', error: '' }
+      else {
+        const answered = has === resource.version && unanswered?.upserts.has(name) !== true
+        yield { name, resource, progress: answered ? 'acked' : 'pending', error: '' }
+      }
     }
   }
 
@@ -213,7 +262,10 @@ export class Subscription {
           removed.push(name)
           bytes += size
         }
-        if (!sayable) this.#has.delete(name)
+        if (!sayable) {
+          this.#has.delete(name)
+          this.#refused.delete(name)
+        }
       } else if (forced || this.#lacks(resource)) {
         resources.push(resource)
         bytes += size
@@ -260,8 +312,8 @@ export class Subscription {
 
   /** A refusal is about what was said last. Who was refused with it still waits for its fate. */
   #supersede(name: string): void {
-    const mates = this.#refused.get(name)?.mates
-    if (mates !== undefined) this.#refused.set(name, { version: undefined, mates })
+    const refused = this.#refused.get(name)
+    if (refused !== undefined) this.#refused.set(name, { ...refused, version: undefined })
   }
 
   /** What the client says about the response that it names. */
@@ -307,7 +359,7 @@ export class Subscription {
       const version = sent.upserts.get(name) ?? ''
       if (this.#has.get(name) !== version) continue
       this.#has.set(name, UNKNOWN)
-      this.#refused.set(name, { version, mates })
+      this.#refused.set(name, { version, mates, error: message })
     }
   }
 

@@ -87,6 +87,14 @@ const ONCE_WRONG: readonly [what: string, variant: Variant, life: readonly Op[]]
     [ask(CDS, ['svc-a']), world(a), pull, { do: 'reconnect' }, world()],
   ],
   [
+    'endpoints that were refused, and gone for a moment, do not follow their cluster',
+    'sotw',
+    [
+      ...[ask(CDS), ask(EDS, ['svc-a']), world(a), pull, answer(EDS, 'bad'), answer(CDS)],
+      ...[world({ 'svc-a': [2, 0, 0, 0] }), pull, world({ 'svc-a': [2, 1, 0, 0] })],
+    ],
+  ],
+  [
     'a state that was refused once never comes again, although another came between',
     'sotw',
     [ask(CDS), pull, answer(CDS, 'bad'), world(a), pull, { do: 'time', ms: 6_000 }, world()],

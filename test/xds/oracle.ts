@@ -273,7 +273,7 @@ export class Oracle {
       if (type.due.has(name)) continue
       if (type.told.get(name) === version && !type.vanished.has(name))
         throw new Error(`${name} is sent again, unchanged`)
-      if (type.refused.get(name)?.version === version)
+      if (type.refused.get(name)?.version === version && !type.vanished.has(name))
         throw new Error(`${name} was refused and is sent again`)
     }
     for (const name of push.removed) {
