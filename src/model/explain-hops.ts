@@ -1,4 +1,8 @@
+import { aliasesOf } from './aliases.ts'
+import { handshakePolicy, policiesFor } from './handshake-policy.ts'
 import { hostCandidates } from './host.ts'
+import { speaksFirst } from './protocol.ts'
+import { formatServerName } from './server-name.ts'
 import type { Exposure, ImportedService, Model, ModelEndpoint, ModelGateway } from './types.ts'
 
 export interface Hop {
@@ -54,7 +58,10 @@ export function exposedHop(model: Model, exposure: Exposure | undefined, host: s
     const detail = `${name} has no TCP port ${port}; it has ${ports.join(', ')}`
     return breaks('exposed', 'NoPort', detail, `the port that is called, or ${name} spec.ports`)
   }
-  return holds('exposed', `rule ${rule}: ${decision.reason}${served(exposure)}`)
+  return holds(
+    'exposed',
+    `rule ${rule}: ${decision.reason}${served(exposure)}${firstWord(model, exposure, port)}`,
+  )
 }
 
 /** How, where that is not the usual way. */
@@ -62,6 +69,32 @@ function served({ mode }: Exposure): string {
   if (mode === undefined || mode.reason === 'the default') return ''
   const unverified = mode.mode === 'passthrough' ? ', caller: unverified' : ''
   return `; ${mode.mode}${unverified}: ${mode.reason}`
+}
+
+/** Where the server may speak first, which matters where an Envoy is the gateway: it asks policy at the client's first byte. */
+function firstWord(
+  { authorization }: Model,
+  { service, gateway = '', mode }: Exposure,
+  number: number,
+): string {
+  const port = service.ports.find((each) => each.number === number)
+  if (port === undefined || mode?.mode === 'passthrough') return ''
+  const first = speaksFirst(port.protocol)
+  if (first === 'client') return ''
+  const names = [
+    formatServerName({ port: number, subset: '', host: service.host }),
+    ...aliasesOf(service, port),
+  ]
+  const policy = handshakePolicy(policiesFor(authorization.get(gateway) ?? [], names))
+  const who =
+    first === 'server'
+      ? `${port.protocol}: the server speaks first`
+      : "no protocol is named: the server may speak first, unless appProtocol or the port's name says otherwise"
+  const waits =
+    policy.decides === 'handshake'
+      ? ''
+      : `; where an Envoy is the gateway it waits for the client all the same, since ${policy.reason}`
+  return `; ${who}${waits}`
 }
 
 /** May the caller's cluster come in: known, told apart by its trust domain, verifiable, and on a network that may call. */

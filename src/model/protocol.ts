@@ -36,6 +36,23 @@ export function selectProtocol(portName: string, appProtocol: string | undefined
   return BY_NAME.get(hyphen < 0 ? name : name.slice(0, hyphen)) ?? 'tcp'
 }
 
+/** Protocols in which the client always says the first word. MySQL's server greets; what is only known to be TCP may do either. */
+const CLIENT_FIRST: ReadonlySet<Protocol> = new Set([
+  'http',
+  'http2',
+  'grpc',
+  'https',
+  'tls',
+  'mongo',
+  'redis',
+])
+
+/** Who sends the first bytes of a connection: a proxy that waits for the client's would wait for ever where it is the server. */
+export function speaksFirst(protocol: Protocol): 'client' | 'server' | 'either' {
+  if (CLIENT_FIRST.has(protocol)) return 'client'
+  return protocol === 'mysql' ? 'server' : 'either'
+}
+
 /** The same for the `protocol` of a ServiceEntry port (`HTTP`, `GRPC-Web`, `TCP`, …). */
 export function protocolOf(name: string): Protocol {
   return selectProtocol('', name)

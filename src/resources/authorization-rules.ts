@@ -21,7 +21,7 @@ import { filter } from './envoy.ts'
 import { mtlsAuthenticated } from './newer-envoy.ts'
 
 type Clause = GatewayRule['when'][number]
-type Pattern = NonNullable<MessageInitShape<typeof StringMatcherSchema>['matchPattern']>
+export type Pattern = NonNullable<MessageInitShape<typeof StringMatcherSchema>['matchPattern']>
 
 /** Names of the filters. */
 const DENY_FILTER = 'isthmus.authorization.deny'
@@ -108,7 +108,8 @@ function permissionClause({ attribute, values, negated }: Clause): Permission | 
   }
 }
 
-function principalClause({ attribute, values, negated }: Clause, namespace: string): Principal | undefined {
+function principalClause(clause: Clause, namespace: string): Principal | undefined {
+  const { attribute, values, negated } = clause
   const some = (principals: Principal[]): Principal => {
     const found = anyPrincipal(principals)
     return negated ? create(PrincipalSchema, { identifier: { case: 'notId', value: found } }) : found
@@ -117,11 +118,9 @@ function principalClause({ attribute, values, negated }: Clause, namespace: stri
     some(values.map((value) => create(PrincipalSchema, { identifier: { case: name, value: cidr(value) } })))
   switch (attribute) {
     case 'principal':
-      return some(values.map((value) => byId(principalPattern(value))))
     case 'namespace':
-      return some(values.map((value) => byId(namespacePattern(value))))
     case 'serviceAccount':
-      return some(values.map((value) => byId(accountPattern(value, namespace))))
+      return some(idPatterns(clause, namespace).map(byId))
     case 'ip':
       return address('directRemoteIp')
     case 'remoteIp':
@@ -155,13 +154,28 @@ function accountPattern(value: string, namespace: string): Pattern {
   return { case: 'suffix', value: `/ns/${ns}/sa/${account}` }
 }
 
-function byId(matchPattern: Pattern): Principal {
-  const matcher: SubjectAltNameMatcher = create(SubjectAltNameMatcherSchema, {
+/** What ids a clause about them lets in, as patterns of URIs, one of which has to match. */
+export function idPatterns({ attribute, values }: Clause, namespace: string): Pattern[] {
+  switch (attribute) {
+    case 'principal':
+      return values.map(principalPattern)
+    case 'namespace':
+      return values.map(namespacePattern)
+    case 'serviceAccount':
+      return values.map((value) => accountPattern(value, namespace))
+    default:
+      return []
+  }
+}
+
+export function uriMatcher(matchPattern: Pattern): SubjectAltNameMatcher {
+  return create(SubjectAltNameMatcherSchema, {
     sanType: SubjectAltNameMatcher_SanType.URI,
     matcher: { matchPattern },
   })
-  return mtlsAuthenticated(matcher)
 }
+
+const byId = (matchPattern: Pattern): Principal => mtlsAuthenticated(uriMatcher(matchPattern))
 
 function cidr(text: string): { addressPrefix: string; prefixLen: number } {
   const { address, prefixLength } = parseIpRange(text) ?? { address: '255.255.255.255', prefixLength: 32 }
