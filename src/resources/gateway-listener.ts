@@ -1,6 +1,5 @@
 // A gateway's one port: what is terminated, what is passed through, and who speaks for whom.
 import { create, type MessageInitShape } from '@bufbuild/protobuf'
-import { parseIpRange } from '../lib/ip-range.ts'
 import type { GatewayPolicy } from '../model/types.ts'
 import type {
   FilterChainSchema,
@@ -11,6 +10,7 @@ import { ProxyProtocolSchema } from '../xds/gen/envoy/extensions/filters/listene
 import { TlsInspectorSchema } from '../xds/gen/envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector_pb.js'
 import { SniClusterSchema } from '../xds/gen/envoy/extensions/filters/network/sni_cluster/v3/sni_cluster_pb.js'
 import { TcpProxySchema } from '../xds/gen/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js'
+import type { SubjectAltNameMatcher } from '../xds/gen/envoy/extensions/transport_sockets/tls/v3/common_pb.js'
 import { DownstreamTlsContextSchema } from '../xds/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.js'
 import { OWN_METADATA } from './accept-aliases.ts'
 import { PROXY_PROTOCOL_SOURCES } from './accept-listener-filters.ts'
@@ -18,10 +18,9 @@ import { authorizationFilters } from './authorization-rules.ts'
 import { type Callers, callerFilters } from './caller-rules.ts'
 import { filter, pack, seconds, socketAddress, tcpProxy, tlsContext, transportSocket } from './envoy.ts'
 import { ISTIO_PROTOCOLS } from './istio-protocols.ts'
-import { connectAfterHandshake } from './newer-envoy.ts'
 import { tellCaller } from './proxy-protocol-socket.ts'
 
-type Chain = MessageInitShape<typeof FilterChainSchema>
+export type Chain = MessageInitShape<typeof FilterChainSchema>
 
 /** What the listener is made of; plain data. */
 export interface GatewayListenerShape {
@@ -32,38 +31,34 @@ export interface GatewayListenerShape {
   readonly passthrough: readonly { readonly upstream: string; readonly serverNames: readonly string[] }[]
   /** Address ranges of load balancers that put the PROXY protocol in front. */
   readonly proxyProtocolSources: readonly string[]
-  /** An Envoy's SDS file with its own certificate; empty for our gateway. */
-  readonly credentialFile: string
-  /** Whether the client is our own engine, which reads what stands in our metadata. */
-  readonly ours: boolean
 }
 
+/** The listener of our own gateway: it decides before it connects, whoever speaks first, and reads what stands in our metadata. */
 export function gatewayListener(shape: GatewayListenerShape): Listener {
-  const { bind, passthrough, proxyProtocolSources: sources, ours } = shape
-  const chains = [terminate(shape), ...passthrough.map((service) => passThrough(service, shape.policies))]
+  const { bind, passthrough, policies, proxyProtocolSources: sources } = shape
+  const chains = [terminate(shape), ...passthrough.map((service) => passThrough(service, policies))]
   return create(ListenerSchema, {
-    name: 'eastwest',
-    address: socketAddress(bind.address, bind.port),
-    listenerFilters: [...(sources.length > 0 ? [proxyProtocol()] : []), tlsInspector()],
-    listenerFiltersTimeout: seconds(5),
-    filterChains: sources.length > 0 && !ours ? chains.map((chain) => only(chain, sources)) : chains,
+    ...edge(bind, sources),
+    filterChains: chains,
     ...(sources.length > 0
       ? { metadata: { filterMetadata: { [OWN_METADATA]: { [PROXY_PROTOCOL_SOURCES]: [...sources] } } } }
       : {}),
   })
 }
 
-function terminate({ callers, policies, credentialFile }: GatewayListenerShape): Chain {
-  // Not ON_DOWNSTREAM_DATA, which would deadlock protocols where the server speaks first.
+/** What a gateway's listener is, whoever runs it; `sources` are the load balancers that speak the PROXY protocol. */
+export function edge(bind: GatewayListenerShape['bind'], sources: readonly string[]) {
+  return {
+    name: 'eastwest',
+    address: socketAddress(bind.address, bind.port),
+    listenerFilters: [...(sources.length > 0 ? [proxyProtocol()] : []), tlsInspector()],
+    listenerFiltersTimeout: seconds(5),
+  }
+}
+
+function terminate({ callers, policies }: GatewayListenerShape): Chain {
   const proxy = tcpProxy('eastwest', 'BlackHole')
-  connectAfterHandshake(proxy, 65_536)
   tellCaller(proxy)
-  const tls = create(DownstreamTlsContextSchema, {
-    requireClientCertificate: true,
-    disableStatefulSessionResumption: true,
-    sessionTicketKeysType: { case: 'disableStatelessSessionResumption', value: true },
-    commonTlsContext: tlsContext(['h2', 'http/1.1', 'istio'], [], credentialFile),
-  })
   return {
     name: 'terminate',
     filterChainMatch: { transportProtocol: 'tls' },
@@ -73,23 +68,48 @@ function terminate({ callers, policies, credentialFile }: GatewayListenerShape):
       filter('envoy.filters.network.sni_cluster', SniClusterSchema, create(SniClusterSchema)),
       filter('envoy.filters.network.tcp_proxy', TcpProxySchema, proxy),
     ],
+    ...mutualTls({}),
+  }
+}
+
+export interface DownstreamTls {
+  /** Of the client's certificate. Default: any. */
+  readonly sans?: readonly SubjectAltNameMatcher[]
+  /** An Envoy's SDS file with its own certificate; empty for our gateway. */
+  readonly credentialFile?: string
+  /** Name of the Secret with the bundles that count. Default: all there are. */
+  readonly trust?: string
+}
+
+/** A chain's own end of mutual TLS. */
+export function mutualTls({ sans = [], credentialFile = '', trust }: DownstreamTls) {
+  const tls = create(DownstreamTlsContextSchema, {
+    requireClientCertificate: true,
+    disableStatefulSessionResumption: true,
+    sessionTicketKeysType: { case: 'disableStatelessSessionResumption', value: true },
+    commonTlsContext: tlsContext(['h2', 'http/1.1', 'istio'], sans, credentialFile, trust),
+  })
+  return {
     transportSocket: transportSocket('envoy.transport_sockets.tls', DownstreamTlsContextSchema, tls),
     transportSocketConnectTimeout: seconds(5),
   }
 }
 
-/** A chain for each service: a name that is added to a chain makes an Envoy drain all its connections. */
+/** Only mesh TLS is passed through (decision 0011). */
+export const passthroughMatch = (serverNames: readonly string[]): Chain['filterChainMatch'] => ({
+  transportProtocol: 'tls',
+  serverNames: [...serverNames],
+  applicationProtocols: [...ISTIO_PROTOCOLS],
+})
+
+/** A chain for each service. */
 function passThrough(
   { upstream, serverNames }: GatewayListenerShape['passthrough'][number],
   policies: readonly GatewayPolicy[],
 ): Chain {
   return {
     name: `passthrough ${upstream}`,
-    filterChainMatch: {
-      transportProtocol: 'tls',
-      serverNames: [...serverNames],
-      applicationProtocols: [...ISTIO_PROTOCOLS],
-    },
+    filterChainMatch: passthroughMatch(serverNames),
     filters: [
       ...authorizationFilters(policies, false),
       filter(
@@ -99,21 +119,6 @@ function passThrough(
       ),
     ],
   }
-}
-
-/** Envoy's PROXY protocol filter believes everybody, so there nobody but the load balancers finds a chain. */
-function only(chain: Chain, sources: readonly string[]): Chain {
-  const ranges = sources.flatMap((source) => parseIpRange(source) ?? [])
-  return {
-    ...chain,
-    filterChainMatch: {
-      ...chain.filterChainMatch,
-      directSourcePrefixRanges: ranges.map(({ address, prefixLength }) => ({
-        addressPrefix: address,
-        prefixLen: prefixLength,
-      })),
-    },
-  } as Chain
 }
 
 function tlsInspector(): MessageInitShape<typeof ListenerFilterSchema> {

@@ -4,8 +4,9 @@ import { SecretSchema } from '../xds/gen/envoy/extensions/transport_sockets/tls/
 import { TYPE } from '../xds/types.ts'
 import { callersOf } from './caller-rules.ts'
 import { type DomainBundle, TRUST_BUNDLES, trustBundleSecret } from './envoy.ts'
+import { type EnvoyGatewayShape, envoyGateway } from './envoy-gateway-listener.ts'
 import { type GatewayListenerShape, gatewayListener } from './gateway-listener.ts'
-import { addUpstreams, gatewayRoutes } from './gateway-upstreams.ts'
+import { addUpstreams, type GatewayRoute, gatewayRoutes, upstreamName } from './gateway-upstreams.ts'
 import { SnapshotBuilder } from './snapshot-builder.ts'
 
 export interface GatewayOptions {
@@ -13,7 +14,10 @@ export interface GatewayOptions {
   readonly bind: { readonly address: string; readonly port: number }
   /** This cluster's own trust bundle and its peers', by trust domain. */
   readonly bundles: readonly DomainBundle[]
-  /** Whether the client knows what is our own, as our engine does: the issuer of a caller, our metadata. Default false. */
+  /**
+   * Whether the client is our own engine, which knows a caller's issuer and our metadata, and decides before it connects. Default false: it
+   * is an Envoy.
+   */
   readonly issuers?: boolean
   /** False for clients in clear: everything but the Secret. */
   readonly secrets: boolean
@@ -23,7 +27,7 @@ export interface GatewayOptions {
 
 /**
  * What one gateway serves: a listener that terminates mutual TLS, decides on the caller's verified identity and routes by
- * SNI to the upstream of the same name, or passes mesh TLS through where a service asks for that. A gateway that is gone
+ * SNI to the service's upstream, or passes mesh TLS through where a service asks for that. A gateway that is gone
  * (undefined) has nothing left, which drains it.
  */
 export function gatewayResources(
@@ -38,22 +42,52 @@ export function gatewayResources(
   if (gateway === undefined) return builder
 
   const { bundles, bind, credentialFile } = options
+  const ours = options.issuers === true
   const routes = gatewayRoutes(model, `${gateway.namespace}/${gateway.name}`, builder.memo('routes'))
-  addUpstreams(builder, routes, credentialFile)
+  addUpstreams(builder, routes, { credentialFile, ours })
+  const { proxyProtocolSources } = gateway
+  const policies = model.authorization.get(`${gateway.namespace}/${gateway.name}`) ?? []
+  const common = { bind, callers: callersOf(model, options), policies, proxyProtocolSources }
+  const trust = ours ? ourListener(builder, common, routes) : envoyListener(builder, common, routes, options)
+  if (!options.secrets) return builder
+  builder.message(TYPE.secret, SecretSchema, TRUST_BUNDLES, bundles, () => trustBundleSecret(bundles))
+  for (const [name, trustDomains] of trust) {
+    const some = bundles.filter(({ trustDomain }) => trustDomains.includes(trustDomain))
+    builder.message(TYPE.secret, SecretSchema, name, some, () => trustBundleSecret(some, name))
+  }
+  return builder
+}
+
+type Common = Omit<GatewayListenerShape, 'passthrough'>
+/** Secrets that a listener needs beside `ROOTCA`: name → trust domains. */
+type Trust = ReadonlyMap<string, readonly string[]>
+
+function ourListener(builder: SnapshotBuilder, common: Common, routes: readonly GatewayRoute[]): Trust {
   const shape: GatewayListenerShape = {
-    bind,
-    callers: callersOf(model, options),
-    policies: model.authorization.get(`${gateway.namespace}/${gateway.name}`) ?? [],
+    ...common,
     passthrough: routes
       .filter(({ passthrough }) => passthrough)
       .map(({ name, aliases }) => ({ upstream: name, serverNames: [name, ...aliases] })),
-    proxyProtocolSources: gateway.proxyProtocolSources,
-    credentialFile,
-    ours: options.issuers === true,
   }
   builder.message(TYPE.listener, ListenerSchema, 'eastwest', shape, () => gatewayListener(shape))
-  if (options.secrets) {
-    builder.message(TYPE.secret, SecretSchema, TRUST_BUNDLES, bundles, () => trustBundleSecret(bundles))
-  }
-  return builder
+  return new Map()
+}
+
+function envoyListener(
+  builder: SnapshotBuilder,
+  common: Common,
+  routes: readonly GatewayRoute[],
+  { credentialFile }: GatewayOptions,
+): Trust {
+  const services = routes.map(({ name, aliases, passthrough, protocol }) => ({
+    upstream: upstreamName(name, passthrough, false),
+    serverNames: [name, ...aliases],
+    passthrough,
+    protocol,
+  }))
+  const shape: EnvoyGatewayShape = { ...common, services, credentialFile }
+  const made = { shape: JSON.stringify(shape) }
+  const { listener, trust } = builder.memo('envoy').get('', made, () => envoyGateway(shape))
+  builder.message(TYPE.listener, ListenerSchema, 'eastwest', shape, () => listener)
+  return trust
 }

@@ -1,5 +1,5 @@
 // Where a gateway's connections go: one upstream for each exposed port, under the server name that leads to it.
-import { create } from '@bufbuild/protobuf'
+import { create, type MessageInitShape } from '@bufbuild/protobuf'
 import { workloadId } from '../identity/spiffe-id.ts'
 import { Memo } from '../lib/memo.ts'
 import { aliasesOf } from '../model/aliases.ts'
@@ -13,6 +13,7 @@ import {
   ClusterSchema,
   type Cluster as XdsCluster,
 } from '../xds/gen/envoy/config/cluster/v3/cluster_pb.js'
+import type { OutlierDetectionSchema } from '../xds/gen/envoy/config/cluster/v3/outlier_detection_pb.js'
 import { ClusterLoadAssignmentSchema } from '../xds/gen/envoy/config/endpoint/v3/endpoint_pb.js'
 import { TYPE } from '../xds/types.ts'
 import { OWN_METADATA } from './accept-aliases.ts'
@@ -20,7 +21,7 @@ import { type EdsEndpoint, loadAssignment, localEndpoints, normalise, socketMatc
 import { adsSource, KEEPALIVE, NO_CIRCUIT_BREAKERS, seconds } from './envoy.ts'
 import { clearTextSocket } from './proxy-protocol-socket.ts'
 import type { SnapshotBuilder } from './snapshot-builder.ts'
-import { clearTextMatch, mutualTlsMatch } from './transport-socket-matches.ts'
+import { clearTextMatch, mutualTlsMatch, neverInClear } from './transport-socket-matches.ts'
 
 /** One exposed port as the gateway serves it. Plain data. */
 export interface GatewayRoute {
@@ -28,6 +29,7 @@ export interface GatewayRoute {
   readonly name: string
   readonly aliases: readonly string[]
   readonly passthrough: boolean
+  readonly protocol: ModelPort['protocol']
   /** What endpoints that are called in clear expect first. */
   readonly proxyProtocol: ProxyProtocolVersion | undefined
   readonly endpoints: readonly EdsEndpoint[]
@@ -63,28 +65,54 @@ function routeOf(self: ClusterInfo, { service, mode }: Exposure, port: ModelPort
   })
   const name = formatServerName({ port: port.number, subset: '', host: service.host })
   const proxyProtocol = proxyProtocolOf(service.annotations)
-  return { name, aliases: aliasesOf(service, port), passthrough, proxyProtocol, endpoints }
+  const aliases = aliasesOf(service, port)
+  return { name, aliases, passthrough, protocol: port.protocol, proxyProtocol, endpoints }
+}
+
+/**
+ * The upstream of a route. Our engine looks for the server name. In an Envoy the two modes have different ones, so that a change of mode
+ * never has what was decrypted on its way to a workload that is spoken to as it is: the new one is there before the chain that uses it.
+ */
+export function upstreamName(name: string, passthrough: boolean, ours: boolean): string {
+  return passthrough && !ours ? name.replace(/^outbound/, 'passthrough') : name
+}
+
+export interface UpstreamOptions {
+  readonly credentialFile: string
+  /** Our own engine, not an Envoy. */
+  readonly ours: boolean
 }
 
 /** Cluster and ClusterLoadAssignment of each route. */
 export function addUpstreams(
   builder: SnapshotBuilder,
   routes: readonly GatewayRoute[],
-  credentialFile: string,
+  { credentialFile, ours }: UpstreamOptions,
 ): void {
   for (const route of routes)
-    builder.group(route.name, { route, credentialFile }, (inputs) =>
-      addUpstream(builder, inputs.route, inputs.credentialFile),
+    builder.group(route.name, { route, credentialFile, ours }, (inputs) =>
+      addUpstream(builder, inputs.route, inputs),
     )
 }
 
-function addUpstream(builder: SnapshotBuilder, route: GatewayRoute, credentialFile: string): void {
-  const { name, aliases, passthrough, proxyProtocol, endpoints } = route
+function addUpstream(
+  builder: SnapshotBuilder,
+  { name: endpointsName, aliases, passthrough, proxyProtocol, endpoints }: GatewayRoute,
+  { credentialFile, ours }: UpstreamOptions,
+): void {
   const pins = passthrough ? [] : pinsOf(endpoints)
-  const shape = { aliases, pins, proxyProtocol, credentialFile: pins.length > 0 ? credentialFile : '' }
+  const shape = {
+    endpointsName,
+    aliases: ours ? aliases : [],
+    pins,
+    proxyProtocol,
+    credentialFile: pins.length > 0 ? credentialFile : '',
+    guarded: !ours && !passthrough,
+  }
+  const name = upstreamName(endpointsName, passthrough, ours)
   builder.message(TYPE.cluster, ClusterSchema, name, shape, () => upstream(name, shape))
-  builder.message(TYPE.endpoints, ClusterLoadAssignmentSchema, name, endpoints, () =>
-    loadAssignment(name, endpoints),
+  builder.message(TYPE.endpoints, ClusterLoadAssignmentSchema, endpointsName, endpoints, () =>
+    loadAssignment(endpointsName, endpoints),
   )
 }
 
@@ -93,31 +121,56 @@ function pinsOf(endpoints: readonly EdsEndpoint[]): string[] {
 }
 
 interface UpstreamShape {
+  readonly endpointsName: string
   readonly aliases: readonly string[]
   /** Ids of the workloads that are spoken to over mutual TLS. */
   readonly pins: readonly string[]
   readonly proxyProtocol: ProxyProtocolVersion | undefined
   readonly credentialFile: string
+  /** Whether the client has to be told that what wants mutual TLS is never spoken to in clear. */
+  readonly guarded: boolean
 }
 
-function upstream(name: string, { aliases, pins, proxyProtocol, credentialFile }: UpstreamShape): XdsCluster {
+/**
+ * One endpoint that cannot be connected to is left out for 3 s, longer each time, while half of them stay: where more than half fail it is
+ * not they, and only a connect shows that they are back. Retries take the others meanwhile.
+ */
+const OUTLIER_DETECTION: MessageInitShape<typeof OutlierDetectionSchema> = {
+  interval: seconds(1),
+  baseEjectionTime: seconds(3),
+  maxEjectionTime: seconds(30),
+  maxEjectionPercent: 50,
+  splitExternalLocalOriginErrors: true,
+  consecutiveLocalOriginFailure: 3,
+  enforcingConsecutiveLocalOriginFailure: 100,
+  enforcingSuccessRate: 0,
+  enforcingLocalOriginSuccessRate: 0,
+}
+
+function upstream(name: string, shape: UpstreamShape): XdsCluster {
+  const { endpointsName, aliases, pins, proxyProtocol, credentialFile, guarded } = shape
   const mutual = (ids: readonly string[], match: Record<string, string>, matchName: string) =>
-    mutualTlsMatch({ name: matchName, match, sni: name, ids, credentialFile })
+    mutualTlsMatch({ name: matchName, match, sni: endpointsName, ids, credentialFile })
   return create(ClusterSchema, {
     name,
     clusterDiscoveryType: { case: 'type', value: Cluster_DiscoveryType.EDS },
     connectTimeout: seconds(5),
     lbPolicy: Cluster_LbPolicy.LEAST_REQUEST,
-    edsClusterConfig: { serviceName: name, edsConfig: adsSource(5) },
+    edsClusterConfig: { serviceName: endpointsName, edsConfig: adsSource(5) },
     circuitBreakers: NO_CIRCUIT_BREAKERS,
     upstreamConnectionOptions: KEEPALIVE,
     // Without it Envoy routes to endpoints that are all unhealthy.
     commonLbConfig: { healthyPanicThreshold: { value: 0 } },
-    metadata: { filterMetadata: { [OWN_METADATA]: { aliases: [...aliases] } } },
+    outlierDetection: OUTLIER_DETECTION,
+    ...(aliases.length > 0 && {
+      metadata: { filterMetadata: { [OWN_METADATA]: { aliases: [...aliases] } } },
+    }),
     // The first match counts: each workload by its own id; one whose id is not known here yet by any of the service's.
     transportSocketMatches:
       pins.length === 0
-        ? []
+        ? guarded
+          ? [neverInClear(), clearTextMatch(proxyProtocol)]
+          : []
         : [
             ...pins.map((id) => mutual([id], socketMatch({ workload: id }), id)),
             mutual(pins, socketMatch({}), 'tlsMode-istio'),

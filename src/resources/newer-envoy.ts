@@ -29,8 +29,10 @@ import { readFields } from './protobuf-fields.ts'
 /** `TcpProxy`. */
 const UPSTREAM_CONNECT_MODE = 21
 const MAX_EARLY_DATA_BYTES = 22
+/** `TcpProxy.max_downstream_connection_duration_jitter_percentage`, a `type.v3.Percent`. */
+const DURATION_JITTER = 20
 /** Enum `UpstreamConnectMode`. */
-const ON_DOWNSTREAM_TLS_HANDSHAKE = 2
+const CONNECT_MODE = { 'first byte': 1, handshake: 2 } as const
 /** `config.rbac.v3.Principal.custom` (oneof `identifier`), a `core.v3.TypedExtensionConfig`. */
 const CUSTOM_PRINCIPAL = 14
 
@@ -39,16 +41,27 @@ export const MTLS_AUTHENTICATED_TYPE =
   'type.googleapis.com/envoy.extensions.rbac.principals.mtls_authenticated.v3.Config'
 
 /**
- * Makes an Envoy connect upstream only once the downstream handshake is over; by default it connects for strangers too. What
- * the client sends meanwhile, at most `maxEarlyDataBytes` (the mode requires it, 1 MiB the limit), waits.
+ * Makes an Envoy connect upstream only once the downstream handshake is over, or with the client's first byte after it; by default it
+ * connects for strangers too. What the client sends meanwhile, at most `maxEarlyDataBytes` (the mode requires it, 1 MiB the limit), waits.
  */
-export function connectAfterHandshake(proxy: TcpProxy, maxEarlyDataBytes: number): void {
+export function connectAfter(
+  proxy: TcpProxy,
+  what: keyof typeof CONNECT_MODE,
+  maxEarlyDataBytes = 65_536,
+): void {
   const limit = new BinaryWriter().tag(1, WireType.Varint).uint32(maxEarlyDataBytes).finish()
-  const mode = new BinaryWriter().uint32(ON_DOWNSTREAM_TLS_HANDSHAKE).finish()
+  const mode = new BinaryWriter().uint32(CONNECT_MODE[what]).finish()
   proxy.$unknown = [
+    ...(proxy.$unknown ?? []),
     { no: UPSTREAM_CONNECT_MODE, wireType: WireType.Varint, data: mode },
     lengthDelimited(MAX_EARLY_DATA_BYTES, limit),
   ]
+}
+
+/** Lengthens `max_downstream_connection_duration` of each connection at random, by this much at most. */
+export function jitterDuration(proxy: TcpProxy, percent: number): void {
+  const message = new BinaryWriter().tag(1, WireType.Bit64).double(percent).finish()
+  proxy.$unknown = [...(proxy.$unknown ?? []), lengthDelimited(DURATION_JITTER, message)]
 }
 
 /** Matches a caller whose verified certificate has a SAN that `matcher` matches (`mtls_authenticated.v3.Config.san_matcher`). */

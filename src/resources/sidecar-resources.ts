@@ -43,7 +43,7 @@ import {
 import { envoyHttpFilter, envoyRoutes, envoyUpstreamProtocol, isHttp, routeName } from './http-resources.ts'
 import { encodeNameTable, NAME_TABLE, type NameInfo } from './name-table.ts'
 import { SnapshotBuilder } from './snapshot-builder.ts'
-import { clearTextMatch, mutualTlsMatch } from './transport-socket-matches.ts'
+import { clearTextMatch, mutualTlsMatch, neverInClear } from './transport-socket-matches.ts'
 
 export interface SidecarOptions {
   /** Where the listeners' addresses come from. */
@@ -79,13 +79,15 @@ export function sidecarResources(
   for (const typeUrl of [TYPE.cluster, TYPE.endpoints, TYPE.listener, TYPE.nameTable]) builder.type(typeUrl)
   if (options.http === true) builder.type(TYPE.route)
   const { clusterBundles, bind, credentialFile, http = false } = options
+  const guarded = !options.hostNames
   const hosts = callableHosts(model, options.hostNames, clusterBundles, builder.memo('hosts'))
   const [all, own] = [hosts, hosts.filter((each) => each.own)].map((some) => some.map(({ host }) => host))
   const addresses = builder
     .memo('addresses')
     .get('', { all, own }, () => bindAddresses(all ?? [], bind, new Set(own)))
   for (const callable of hosts) {
-    const inputs = { callable, address: addresses.get(callable.host), credentialFile, clusterBundles, http }
+    const address = addresses.get(callable.host)
+    const inputs = { callable, address, credentialFile, clusterBundles, http, guarded }
     builder.group(callable.host, inputs, () => addHost(builder, inputs))
   }
   const { dns } = options
@@ -115,11 +117,12 @@ interface HostInputs extends Pick<SidecarOptions, 'credentialFile' | 'clusterBun
   /** Undefined where the range has no room. */
   readonly address: string | undefined
   readonly http: boolean
+  readonly guarded: boolean
 }
 
 function addHost(
   builder: SnapshotBuilder,
-  { callable, address, credentialFile, clusterBundles, http }: HostInputs,
+  { callable, address, credentialFile, clusterBundles, http, guarded }: HostInputs,
 ): void {
   const { host, ports, gatewayIds, pins, proxyProtocol } = callable
   for (const port of ports) {
@@ -129,6 +132,7 @@ function addHost(
     const shape = {
       host,
       port: port.number,
+      guarded,
       gatewayIds: remote ? gatewayIds : [],
       pins: remote ? pins : {},
       credentialFile,
@@ -166,6 +170,8 @@ interface UpstreamShape {
   readonly quietMs: number
   /** What an Envoy reads in it; absent: bytes. */
   readonly http?: CallablePort['protocol']
+  /** Whether the client has to be told that what wants mutual TLS is never spoken to in clear. */
+  readonly guarded: boolean
 }
 
 function upstream(name: string, shape: UpstreamShape): XdsCluster {
@@ -214,7 +220,7 @@ const quietMs = (protocol: CallablePort['protocol']): number => (TALKATIVE.has(p
 /** The first match counts: a cluster's own pins before those for all. */
 function mutualTls(shape: UpstreamShape): Cluster_TransportSocketMatch[] {
   const { host, port, credentialFile, gatewayIds, narrowed } = shape
-  if (gatewayIds.length === 0) return []
+  if (gatewayIds.length === 0) return shape.guarded ? [neverInClear()] : []
   const sni = formatServerName({ port, subset: '', host })
   const narrow = Object.entries(shape.pins).map(([cluster, ids]) =>
     mutualTlsMatch({

@@ -6,6 +6,7 @@ import {
   Cluster_TransportSocketMatchSchema,
 } from '../xds/gen/envoy/config/cluster/v3/cluster_pb.js'
 import { UpstreamTlsContextSchema } from '../xds/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.js'
+import { socketMatch } from './endpoints.ts'
 import { TRUST_BUNDLES, tlsContext, transportSocket, uriSan } from './envoy.ts'
 import { clearTextSocket } from './proxy-protocol-socket.ts'
 
@@ -43,5 +44,26 @@ export function clearTextMatch(version: ProxyProtocolVersion | undefined): Clust
     name: 'tlsMode-disabled',
     match: {},
     transportSocket: clearTextSocket(version),
+  })
+}
+
+/**
+ * For Envoys, where a cluster knows nobody yet that it may speak mutual TLS to: an endpoint that wants it, of an assignment that came before
+ * the cluster's new form, gets a handshake that cannot succeed instead of clear text. (Our engine never speaks in clear to such endpoints.)
+ */
+export function neverInClear(): Cluster_TransportSocketMatch {
+  const context = create(UpstreamTlsContextSchema, {
+    commonTlsContext: {
+      validationContextType: {
+        case: 'validationContext',
+        // No certificate has this SHA-256.
+        value: { verifyCertificateHash: ['00'.repeat(32)] },
+      },
+    },
+  })
+  return create(Cluster_TransportSocketMatchSchema, {
+    name: 'tlsMode-istio',
+    match: socketMatch({}),
+    transportSocket: transportSocket('envoy.transport_sockets.tls', UpstreamTlsContextSchema, context),
   })
 }

@@ -17,7 +17,7 @@ import { references } from '../../src/resources/accept-references.ts'
 import { acceptSecret } from '../../src/resources/accept-secret.ts'
 import { acceptUpstream } from '../../src/resources/accept-upstream.ts'
 import { issuedBy } from '../../src/resources/issuer-principal.ts'
-import { connectAfterHandshake } from '../../src/resources/newer-envoy.ts'
+import { connectAfter } from '../../src/resources/newer-envoy.ts'
 import { ClusterSchema } from '../../src/xds/gen/envoy/config/cluster/v3/cluster_pb.js'
 import { ClusterLoadAssignmentSchema } from '../../src/xds/gen/envoy/config/endpoint/v3/endpoint_pb.js'
 import { ListenerSchema } from '../../src/xds/gen/envoy/config/listener/v3/listener_pb.js'
@@ -480,7 +480,7 @@ tap.test('fields that are newer than the generated code', async (t) => {
     )
   }
   t.ok(
-    withProxy((proxy) => connectAfterHandshake(proxy as never, 65_536)).ok,
+    withProxy((proxy) => connectAfter(proxy as never, 'handshake')).ok,
     'the connect mode that keeps an Envoy safe',
   )
   refused(

@@ -1,5 +1,3 @@
-import { fromBinary } from '@bufbuild/protobuf'
-import { anyUnpack } from '@bufbuild/protobuf/wkt'
 import t from 'tap'
 import { exportsFor } from '../../src/model/export-of.ts'
 import { acceptEndpoints } from '../../src/resources/accept-endpoints.ts'
@@ -10,8 +8,6 @@ import { parseBindRange } from '../../src/resources/bind-address.ts'
 import { gatewayResources } from '../../src/resources/gateway-resources.ts'
 import { sidecarResources } from '../../src/resources/sidecar-resources.ts'
 import type { SnapshotBuilder } from '../../src/resources/snapshot-builder.ts'
-import { ListenerSchema } from '../../src/xds/gen/envoy/config/listener/v3/listener_pb.js'
-import { TcpProxySchema } from '../../src/xds/gen/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js'
 import { TYPE, type XdsResource } from '../../src/xds/types.ts'
 import {
   bundlesOf,
@@ -40,7 +36,8 @@ const story =
 
 function build(yaml: string, secrets = true, previous?: SnapshotBuilder): SnapshotBuilder {
   const model = modelOf(yaml)
-  return gatewayResources(model, model.gateways[0], { bind, bundles, secrets, credentialFile: '' }, previous)
+  const options = { bind, bundles, secrets, credentialFile: '', issuers: true }
+  return gatewayResources(model, model.gateways[0], options, previous)
 }
 
 function names(builder: SnapshotBuilder, type: string): string[] {
@@ -181,23 +178,6 @@ t.test(
     })
   },
 )
-
-t.test('an Envoy connects upstream only after the handshake', async (t) => {
-  const listener = fromBinary(ListenerSchema, resource(build(story), TYPE.listener, 'eastwest').body)
-  const config = listener.filterChains[0]?.filters.at(-1)?.configType
-  const proxy = config?.case === 'typedConfig' ? anyUnpack(config.value, TcpProxySchema) : undefined
-  t.strictSame(
-    proxy?.$unknown
-      ?.filter(({ no }) => no === 21 || no === 22)
-      .map(({ no, data }) => [no, Buffer.from(data).toString('hex')]),
-    [
-      // upstream_connect_mode: ON_DOWNSTREAM_TLS_HANDSHAKE
-      [21, '02'],
-      // max_early_data_bytes { value: 65536 }
-      [22, '0408808004'],
-    ],
-  )
-})
 
 t.test(
   'a Service that asks for the PROXY protocol gets it, with the caller; what is no version is said',

@@ -100,9 +100,23 @@ function compare(
   t.strictSame(JSON.parse(JSON.stringify(found)), JSON.parse(readFileSync(file, 'utf8')))
 }
 
+const gatewayOf = (issuers: boolean) => {
+  const options = {
+    bind: { address: '0.0.0.0', port: 15443 },
+    bundles,
+    secrets: true,
+    credentialFile: '',
+    issuers,
+  }
+  return jsonOf(gatewayResources(serving, serving.gateways[0], options).snapshot())
+}
+
 t.test('gateway of cluster-1', async (t) => {
-  const options = { bind: { address: '0.0.0.0', port: 15443 }, bundles, secrets: true, credentialFile: '' }
-  compare(t, 'gateway', jsonOf(gatewayResources(serving, serving.gateways[0], options).snapshot()))
+  compare(t, 'gateway', gatewayOf(true))
+})
+
+t.test('gateway of cluster-1, where it is an Envoy', async (t) => {
+  compare(t, 'gateway-envoy', gatewayOf(false))
 })
 
 const calling = modelOf(yamlOf(...entries.map(entryManifest)) + networks, 'cluster-2')
