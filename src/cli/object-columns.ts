@@ -93,6 +93,10 @@ const COLUMNS: { readonly [K in Kind]: Columns<ObjectOf[K]> } = {
     ['RESOLUTION', ({ spec }) => spec.resolution],
     ['ENDPOINTS', ({ spec }) => list(spec.endpoints.map(endpoint))],
   ],
+  DestinationRule: [
+    ['HOST', ({ spec }) => spec.host],
+    ['SUBSETS', ({ spec }) => spec.subsets.map(({ name }) => name).join(',')],
+  ],
   AuthorizationPolicy: [
     ['ACTION', ({ spec }) => spec.action],
     ['SELECTOR', ({ spec }) => (spec.selector === undefined ? '' : pairs(spec.selector))],

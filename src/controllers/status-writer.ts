@@ -26,6 +26,7 @@ const KINDS: readonly Kind[] = [
   'IngressGateway',
   'Gateway',
   'ServiceEntry',
+  'DestinationRule',
   'AuthorizationPolicy',
   'Service',
 ]

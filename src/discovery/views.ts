@@ -2,11 +2,12 @@ import type { Logger } from '../lib/log.ts'
 import { exportsFor } from '../model/export-of.ts'
 import type { ClusterInfo, Model } from '../model/types.ts'
 import { parseBindRange } from '../resources/bind-address.ts'
+import { encodeDestinationRule } from '../resources/destination-rule.ts'
 import type { DnsOptions } from '../resources/dns-filter.ts'
 import type { DomainBundle } from '../resources/envoy.ts'
 import { gatewayResources } from '../resources/gateway-resources.ts'
 import { grpcResources } from '../resources/grpc-resources.ts'
-import { istioResources } from '../resources/istio-config.ts'
+import { istioResources, subsetRule } from '../resources/istio-config.ts'
 import { encodeEntry } from '../resources/service-entry.ts'
 import { exportEntries } from '../resources/service-entry-export.ts'
 import { entryOf } from '../resources/service-entry-manifest.ts'
@@ -221,13 +222,18 @@ function exportsView(
 ): SnapshotBuilder {
   const builder = new SnapshotBuilder(previous)
   builder.type(TYPE.serviceEntry)
+  builder.type(TYPE.destinationRule)
   if (peer === undefined) return builder
   const { services } = exportsFor(model, peer)
   for (const entry of exportEntries(services, model.gateways, model.self, builder.memo('entries'))) {
     const name = `${entry.namespace}/${entry.name}`
-    builder.group(name, { entry }, () =>
-      builder.add(TYPE.serviceEntry, name, entry, () => encodeEntry(entry)),
-    )
+    builder.group(name, { entry }, () => {
+      builder.add(TYPE.serviceEntry, name, entry, () => encodeEntry(entry))
+      const rule = subsetRule(entry)
+      if (rule === undefined) return
+      const named = `${rule.namespace}/${rule.name}`
+      builder.add(TYPE.destinationRule, named, rule, () => encodeDestinationRule(rule))
+    })
   }
   return builder
 }

@@ -53,7 +53,7 @@ export function computeModel(
 
   const pods = stages.pods.get({ pods: list('Pod') }, conditions)
   const services = stages.services.get(
-    { services: list('Service'), slices: list('EndpointSlice'), pods },
+    { services: list('Service'), slices: list('EndpointSlice'), pods, rules: list('DestinationRule') },
     conditions,
   )
   const namespaces = stages.namespaces.get({ objects: list('Namespace'), services }, conditions)

@@ -7,6 +7,7 @@ import { byText } from './labels.ts'
 import { protocolOf } from './protocol.ts'
 import { formatServerName, parseServerName } from './server-name.ts'
 import { Stage } from './stage.ts'
+import { annotatedSubsets, readySubsets } from './subsets.ts'
 import { isTopLevelDomain } from './top-level-domains.ts'
 import type { ImportedService } from './types.ts'
 
@@ -137,12 +138,15 @@ function merge(host: string, entries: readonly ServiceEntry[], conditions: Condi
   }
   // A host that is not `name.namespace.svc.cluster.local` belongs to no Kubernetes namespace and has no short names.
   const { name, namespace } = parseServiceHost(host) ?? { name: '', namespace: '' }
+  const defined = entries.toReversed().flatMap(({ metadata }) => annotatedSubsets(metadata.annotations))
+  const subsets = new Map(defined.map((subset) => [subset.name, subset]))
   return {
     host,
     name,
     namespace,
     ports: [...ports.values()],
     endpoints: [...endpoints.values()],
+    ...(subsets.size > 0 && { subsets: [...subsets.values()].sort((a, b) => byText(a.name, b.name)) }),
     subjectAltNames: [...new Set(entries.flatMap((entry) => entry.spec.subjectAltNames))].sort(byText),
     source: entries.map(nameOf).join(', '),
   }
@@ -175,6 +179,7 @@ function toEndpoint(
   merged: ReadonlyMap<number, ImportedPort>,
 ): ImportedEndpoint {
   const copied = failoverLabels(labels)
+  const subsets = readySubsets(labels)
   const ports: Record<string, number> = {}
   for (const { name, number, targetPort } of entry.spec.ports) {
     const port = merged.get(number)
@@ -190,6 +195,7 @@ function toEndpoint(
     weight,
     ...(Object.keys(copied).length > 0 && { failoverLabels: copied }),
     ...notReady(labels[NOT_READY_LABEL]),
+    ...(Object.keys(subsets).length > 0 && { subsets }),
   }
 }
 

@@ -3,6 +3,7 @@
 import type { TrustBundle } from '../identity/trust-bundle.ts'
 import type {
   Cluster,
+  DestinationRule,
   EndpointSlice,
   ObjectOf,
   OrganizationSetting,
@@ -72,8 +73,15 @@ export class ModelStages {
   readonly pods = new Stage(({ pods }: { pods: readonly Pod[] }) => new PodIndex(pods))
 
   readonly services = new Stage(
-    (inputs: { services: readonly Service[]; slices: readonly EndpointSlice[]; pods: PodIndex }, said) =>
-      collectServices(inputs.services, inputs.slices, inputs.pods, this.#services, said),
+    (
+      inputs: {
+        services: readonly Service[]
+        slices: readonly EndpointSlice[]
+        pods: PodIndex
+        rules: readonly DestinationRule[]
+      },
+      said,
+    ) => collectServices(inputs.services, inputs.slices, inputs.pods, inputs.rules, this.#services, said),
   )
 
   readonly namespaces = new Stage(

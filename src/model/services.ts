@@ -1,6 +1,7 @@
 import { isIP } from 'node:net'
 import { own } from '../lib/own.ts'
 import {
+  type DestinationRule,
   type EndpointSlice,
   MODE_ANNOTATION,
   type Pod,
@@ -16,6 +17,7 @@ import { PodIndex } from './pod-index.ts'
 import { selectProtocol } from './protocol.ts'
 import { proxyProtocolMistake } from './proxy-protocol.ts'
 import { Stage } from './stage.ts'
+import { collectSubsets, hostOfRule } from './subsets.ts'
 import type { ModelPort, ModelService } from './types.ts'
 
 interface ServiceInputs {
@@ -23,6 +25,8 @@ interface ServiceInputs {
   readonly slices: readonly EndpointSlice[]
   /** Those that the Service selects and those that its slices name. */
   readonly pods: readonly Pod[]
+  /** Those of its host. */
+  readonly rules: readonly DestinationRule[]
 }
 
 /** Runs for a slice or a Service where it, or what it is resolved with, is another than at the last model. */
@@ -39,17 +43,24 @@ export function collectServices(
   services: readonly Service[],
   slices: readonly EndpointSlice[],
   pods: PodIndex,
+  rules: readonly DestinationRule[],
   stages: ServiceStages,
   conditions: Conditions,
 ): readonly ModelService[] {
   const usable = slices.filter((slice) => stages.slices.get({ slice }, conditions, keyOf(slice)))
   const slicesOf = Map.groupBy(usable, (slice) => `${slice.metadata.namespace}/${slice.spec.serviceName}`)
+  const rulesOf = Map.groupBy(rules, hostOfRule)
   const collected: ModelService[] = []
   for (const service of services) {
     const key = keyOf(service)
     const mine = slicesOf.get(key) ?? []
     slicesOf.delete(key)
-    const inputs = { service, slices: mine, pods: podsOf(service, mine, pods) }
+    const inputs = {
+      service,
+      slices: mine,
+      pods: podsOf(service, mine, pods),
+      rules: rulesOf.get(hostOf(service)) ?? [],
+    }
     const resolved = stages.services.get(inputs, conditions, key)
     if (resolved !== undefined) collected.push(resolved)
   }
@@ -63,6 +74,8 @@ export function collectServices(
   stages.services.sweep()
   return collected.sort((a, b) => byText(a.host, b.host))
 }
+
+const hostOf = ({ metadata }: Service): string => serviceHost(metadata.name, metadata.namespace)
 
 const keyOf = ({ metadata }: Service | EndpointSlice): string => `${metadata.namespace}/${metadata.name}`
 
@@ -79,7 +92,7 @@ function podsOf(service: Service, slices: readonly EndpointSlice[], pods: PodInd
 }
 
 function resolveService(
-  { service, slices, pods: relevant }: ServiceInputs,
+  { service, slices, pods: relevant, rules }: ServiceInputs,
   conditions: Conditions,
 ): ModelService | undefined {
   if (!isCallable(service, conditions)) return undefined
@@ -92,14 +105,20 @@ function resolveService(
   reportMode(service, conditions)
   const mistake = proxyProtocolMistake(annotations)
   if (mistake !== undefined) conditions.fails(service, 'Accepted', 'InvalidProxyProtocol', mistake)
+  const host = hostOf(service)
+  const subsets = collectSubsets({ host, namespace, ports }, rules, conditions)
   return {
     name,
     namespace,
-    host: serviceHost(name, namespace),
+    host,
     labels,
     annotations,
     selector: service.spec.selector,
     ports,
+    ...(subsets.length > 0 && { subsets }),
+    ...(rules.some(({ metadata, spec }) => metadata.namespace === namespace && spec.policy) && {
+      policed: true as const,
+    }),
     ...(creationTimestamp !== undefined && { creationTimestamp }),
   }
 }

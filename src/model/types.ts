@@ -65,6 +65,14 @@ export interface ModelPort {
   readonly endpoints: readonly ModelEndpoint[]
 }
 
+/** A part of a service's endpoints: those whose pods carry all the labels. */
+export interface ModelSubset {
+  /** A DNS label. */
+  readonly name: string
+  /** Empty: all endpoints. */
+  readonly labels: Readonly<Record<string, string>>
+}
+
 export interface ModelService {
   readonly name: string
   readonly namespace: string
@@ -76,6 +84,10 @@ export interface ModelService {
   readonly selector: Readonly<Record<string, string>>
   /** TCP ports only. */
   readonly ports: readonly ModelPort[]
+  /** By name; absent: none. */
+  readonly subsets?: readonly ModelSubset[]
+  /** A DestinationRule of its own namespace has a traffic policy for all of it; absent: none has. */
+  readonly policed?: true
   /** RFC 3339; absent where the object does not say. */
   readonly creationTimestamp?: string
 }
@@ -149,7 +161,11 @@ export interface ImportedService {
     readonly failoverLabels?: Readonly<Record<string, string>>
     /** Port numbers that the other cluster has no ready endpoint for (label `isthmus.io/not-ready`); absent: none. */
     readonly notReady?: readonly number[]
+    /** How many endpoints of each subset are ready behind it (labels `subset.isthmus.io/NAME`); absent: there are no subsets. */
+    readonly subsets?: Readonly<Record<string, number>>
   }[]
+  /** As the clusters that serve it define them (annotation `isthmus.io/subsets`); absent: none. */
+  readonly subsets?: readonly ModelSubset[]
   /** SPIFFE ids that may answer. */
   readonly subjectAltNames: readonly string[]
   /** Set where `name.namespace` is rather a site's name (`github.com`): only the longer forms lead here. */

@@ -1,8 +1,8 @@
-// Istio's kinds: networking.istio.io. Rules as in istio/istio pkg/config/validation ServiceEntry.
+// Istio's kinds: networking.istio.io. Rules as in istio/istio pkg/config/validation ServiceEntry and DestinationRule.
 import type { Field } from './field.ts'
 import { readPort } from './kubernetes.ts'
 import { hostOrIp, hostPattern, ipAddress, notEmpty, readLabels } from './rules.ts'
-import type { ServiceEntry, ServiceEntryEndpoint } from './types.ts'
+import type { DestinationRule, ServiceEntry, ServiceEntryEndpoint } from './types.ts'
 
 const WEIGHT_MAX = 2 ** 31 - 1
 const RESOLUTIONS = ['STATIC', 'DNS', 'DNS_ROUND_ROBIN', 'NONE'] as const
@@ -28,6 +28,19 @@ export function readServiceEntry(document: Field): ServiceEntry['spec'] {
     ports,
     endpoints: spec.get('endpoints').list((endpoint) => readEndpoint(endpoint, resolution, portNames)),
     subjectAltNames: spec.get('subjectAltNames').list((name) => name.text(undefined, notEmpty)),
+    exportTo: spec.get('exportTo').list((namespace) => namespace.text(undefined, notEmpty)),
+  }
+}
+
+export function readDestinationRule(document: Field): DestinationRule['spec'] {
+  const spec = document.get('spec')
+  return {
+    host: spec.get('host').text(undefined, hostPattern),
+    subsets: spec.get('subsets').list((subset) => ({
+      name: subset.get('name').text(undefined, notEmpty),
+      labels: readLabels(subset.get('labels')),
+    })),
+    policy: spec.get('trafficPolicy').present,
     exportTo: spec.get('exportTo').list((namespace) => namespace.text(undefined, notEmpty)),
   }
 }

@@ -42,6 +42,7 @@ export const KINDS: readonly KindInfo[] = [
   info('IngressGateway', ['install.tetrate.io'], ['v1alpha1'], 'namespaced', 'ingressgateways', 'igw'),
   info('Gateway', ['install.tetrate.io'], ['v1alpha1'], 'namespaced', 'gateways', 'gw'),
   info('ServiceEntry', ['networking.istio.io'], ISTIO_VERSIONS, 'namespaced', 'serviceentries', 'se'),
+  info('DestinationRule', ['networking.istio.io'], ISTIO_VERSIONS, 'namespaced', 'destinationrules', 'dr'),
   info(
     'AuthorizationPolicy',
     ['security.istio.io'],

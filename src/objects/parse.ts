@@ -1,7 +1,7 @@
 import { inspect } from 'node:util'
 import { fail, ok, type Problem, problem, type Result } from '../lib/result.ts'
 import { Field, Recorder } from './field.ts'
-import { readServiceEntry } from './istio.ts'
+import { readDestinationRule, readServiceEntry } from './istio.ts'
 import { readAuthorizationPolicy } from './istio-security.ts'
 import { findKind, type KindInfo } from './kinds.ts'
 import {
@@ -39,6 +39,7 @@ const READERS: { readonly [K in Kind]: (document: Field) => Pick<ObjectOf[K], 's
   IngressGateway: (document) => ({ spec: readIngressGateway(document) }),
   Gateway: (document) => ({ spec: readGateway(document) }),
   ServiceEntry: (document) => ({ spec: readServiceEntry(document) }),
+  DestinationRule: (document) => ({ spec: readDestinationRule(document) }),
   AuthorizationPolicy: (document) => ({ spec: readAuthorizationPolicy(document) }),
 }
 

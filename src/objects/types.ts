@@ -267,6 +267,19 @@ export type ServiceEntry = Base<
   }
 >
 
+export type DestinationRule = Base<
+  'DestinationRule',
+  {
+    /** A name without dots is a Service of the rule's own namespace. */
+    readonly host: string
+    readonly subsets: readonly { readonly name: string; readonly labels: Readonly<Record<string, string>> }[]
+    /** Whether it has a `trafficPolicy` for the whole host; what it says is the clients' business. */
+    readonly policy: boolean
+    /** Empty: every namespace. */
+    readonly exportTo: readonly string[]
+  }
+>
+
 /** What an AuthorizationPolicy may ask of a TCP connection. */
 export type AuthorizationAttribute =
   | 'principal'
@@ -322,6 +335,7 @@ export interface ObjectOf {
   IngressGateway: IngressGateway
   Gateway: Gateway
   ServiceEntry: ServiceEntry
+  DestinationRule: DestinationRule
   AuthorizationPolicy: AuthorizationPolicy
 }
 export type Kind = keyof ObjectOf

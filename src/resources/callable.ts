@@ -3,8 +3,17 @@ import { parseSpiffeId } from '../identity/spiffe-id.ts'
 import { Memo } from '../lib/memo.ts'
 import { own } from '../lib/own.ts'
 import { type FailoverRule, failoverLabels, type Place, placeOf, priorityOf } from '../model/failover.ts'
+import { byText } from '../model/labels.ts'
 import { type ProxyProtocolVersion, proxyProtocolOf } from '../model/proxy-protocol.ts'
-import type { ImportedService, Model, ModelEndpoint, ModelPort, ModelService } from '../model/types.ts'
+import { endpointsIn } from '../model/subsets.ts'
+import type {
+  ImportedService,
+  Model,
+  ModelEndpoint,
+  ModelPort,
+  ModelService,
+  ModelSubset,
+} from '../model/types.ts'
 import { type EdsEndpoint, localEndpoints, normalise } from './endpoints.ts'
 import { type Share, WEIGHT_MAX, weigh } from './traffic-weights.ts'
 
@@ -13,6 +22,8 @@ export interface CallablePort {
   readonly number: number
   readonly protocol: ModelPort['protocol']
   readonly endpoints: readonly EdsEndpoint[]
+  /** The same for each subset, by name; absent: there are none. */
+  readonly subsets?: readonly { readonly name: string; readonly endpoints: readonly EdsEndpoint[] }[]
 }
 
 export interface CallableHost {
@@ -37,9 +48,9 @@ export interface CallableHost {
   readonly noShortName: boolean
 }
 
-/** Istio's name of an upstream: `outbound|9080||productpage.bookinfo.svc.cluster.local`. */
-export function upstreamName(host: string, port: number): string {
-  return `outbound|${port}||${host}`
+/** Istio's name of an upstream: `outbound|9080|SUBSET|productpage.bookinfo.svc.cluster.local`, without a subset the whole port's. */
+export function upstreamName(host: string, port: number, subset = ''): string {
+  return `outbound|${port}|${subset}|${host}`
 }
 
 /** The names that a host goes by: itself and, for a Kubernetes service, `svc.ns` and `svc.ns.svc`. */
@@ -109,6 +120,12 @@ function merge(inputs: HostInputs): CallableHost {
   const pins = pinsOf(inputs, known, gatewayIds)
   const ports = [...protocols].sort(([a], [b]) => a - b)
   const order = orderOf(inputs)
+  const endpointsAt = (number: number, pods: readonly ModelEndpoint[], from: ImportedService | undefined) => {
+    const remote = from === undefined ? [] : remoteShares(order, from, number, { gatewayIds, pins })
+    const elsewhere = remote.some(({ endpoints }) => endpoints.some(({ unready }) => unready !== true))
+    return normalise(weigh([ownShare(order, pods, elsewhere), ...remote]))
+  }
+  const subsets = subsetsOf(service, known)
   return {
     host,
     name: service?.name ?? entry?.name ?? '',
@@ -120,15 +137,41 @@ function merge(inputs: HostInputs): CallableHost {
     noShortName: service === undefined && entry?.noShortName === true,
     ports: ports.map(([number, protocol]) => {
       const pods = service?.ports.find((port) => port.number === number)?.endpoints ?? []
-      const remote = known === undefined ? [] : remoteShares(order, known, number, { gatewayIds, pins })
-      const elsewhere = remote.some(({ endpoints }) => endpoints.some(({ unready }) => unready !== true))
+      const parts = subsets.map((subset) => ({
+        name: subset.name,
+        endpoints: endpointsAt(number, endpointsIn(pods, subset), importedSubset(known, subset)),
+      }))
       return {
         number,
         protocol,
-        endpoints: normalise(weigh([ownShare(order, pods, elsewhere), ...remote])),
+        endpoints: endpointsAt(number, pods, known),
+        ...(parts.length > 0 && { subsets: parts }),
       }
     }),
   }
+}
+
+/** Those of both, by name; the Service's own labels say which of its pods are meant. */
+function subsetsOf(service: ModelService | undefined, entry: ImportedService | undefined): ModelSubset[] {
+  const byName = new Map<string, ModelSubset>()
+  for (const subset of [...(entry?.subsets ?? []), ...(service?.subsets ?? [])])
+    byName.set(subset.name, subset)
+  return [...byName.values()].sort((a, b) => byText(a.name, b.name))
+}
+
+/** What is imported of a subset: gateways that serve it, weighed by what is ready of it behind them. */
+function importedSubset(
+  entry: ImportedService | undefined,
+  { name }: ModelSubset,
+): ImportedService | undefined {
+  if (entry === undefined) return undefined
+  const nobody = entry.ports.map(({ number }) => number)
+  const endpoints = entry.endpoints.flatMap((endpoint) => {
+    const ready = own(endpoint.subsets ?? {}, name)
+    if (ready === undefined) return []
+    return [ready === 0 ? { ...endpoint, notReady: nobody } : { ...endpoint, weight: ready }]
+  })
+  return { ...entry, endpoints }
 }
 
 /** In which order endpoints are tried, and by whom. */

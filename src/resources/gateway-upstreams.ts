@@ -6,7 +6,8 @@ import { aliasesOf } from '../model/aliases.ts'
 import { isMeshWorkload } from '../model/endpoints.ts'
 import { type ProxyProtocolVersion, proxyProtocolOf } from '../model/proxy-protocol.ts'
 import { formatServerName } from '../model/server-name.ts'
-import type { ClusterInfo, Exposure, Model, ModelPort } from '../model/types.ts'
+import { endpointsIn } from '../model/subsets.ts'
+import type { ClusterInfo, Exposure, Model, ModelPort, ModelSubset } from '../model/types.ts'
 import {
   Cluster_DiscoveryType,
   Cluster_LbPolicy,
@@ -48,13 +49,22 @@ export function gatewayRoutes(model: Model, gateway: string, memo = new Memo()):
 }
 
 function routesOf({ self, exposure }: { self: ClusterInfo; exposure: Exposure }): readonly GatewayRoute[] {
-  return exposure.service.ports.map((port) => routeOf(self, exposure, port))
+  const { ports, subsets = [] } = exposure.service
+  const parts = [undefined, ...subsets]
+  return ports.flatMap((port) => parts.map((subset) => routeOf(self, exposure, port, subset)))
 }
 
-function routeOf(self: ClusterInfo, { service, mode }: Exposure, port: ModelPort): GatewayRoute {
+/** `subset` undefined: all endpoints of the port. */
+function routeOf(
+  self: ClusterInfo,
+  { service, mode }: Exposure,
+  port: ModelPort,
+  subset: ModelSubset | undefined,
+): GatewayRoute {
   const passthrough = mode?.mode === 'passthrough'
+  const meant = subset === undefined ? port.endpoints : endpointsIn(port.endpoints, subset)
   // Nobody but a mesh workload is passed through to.
-  const candidates = passthrough ? port.endpoints.filter(isMeshWorkload) : port.endpoints
+  const candidates = passthrough ? meant.filter(isMeshWorkload) : meant
   const byAddress = new Map(candidates.map((endpoint) => [`${endpoint.address} ${endpoint.port}`, endpoint]))
   const endpoints = normalise(localEndpoints(candidates, self.locality)).map((endpoint) => {
     const workload = byAddress.get(`${endpoint.address} ${endpoint.port}`)
@@ -63,9 +73,9 @@ function routeOf(self: ClusterInfo, { service, mode }: Exposure, port: ModelPort
     const id = workloadId(self.trustDomain, service.namespace, workload.serviceAccount)
     return { ...endpoint, mtls: true, ...(passthrough ? {} : { workload: id }) }
   })
-  const name = formatServerName({ port: port.number, subset: '', host: service.host })
+  const name = formatServerName({ port: port.number, subset: subset?.name ?? '', host: service.host })
   const proxyProtocol = proxyProtocolOf(service.annotations)
-  const aliases = aliasesOf(service, port)
+  const aliases = subset === undefined ? aliasesOf(service, port) : []
   return { name, aliases, passthrough, protocol: port.protocol, proxyProtocol, endpoints }
 }
 

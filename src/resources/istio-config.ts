@@ -2,10 +2,12 @@
 // told, in the objects that the reference product writes.
 import { isIP } from 'node:net'
 import { contentHash } from '../lib/canonical.ts'
+import { own } from '../lib/own.ts'
 import { isMeshWorkload } from '../model/endpoints.ts'
 import { byText } from '../model/labels.ts'
 import { ENTRY_NAMESPACE, MANAGED_BY, MANAGER } from '../model/managed.ts'
 import { workloadIdsOf } from '../model/mode.ts'
+import { annotatedSubsets, readySubsets } from '../model/subsets.ts'
 import type { Model, ModelService } from '../model/types.ts'
 import { TYPE, type XdsResource } from '../xds/types.ts'
 import { type DestinationRuleConfig, encodeDestinationRule } from './destination-rule.ts'
@@ -70,13 +72,14 @@ export function istioConfig(model: Model, entries: readonly EntryConfig[]): Isti
     const [host = ''] = entry.hosts
     const service = services.get(host)
     if (service === undefined) {
-      serviceEntries.push(entry)
+      serviceEntries.push({ ...entry, endpoints: partsOf(entry).map(({ endpoint }) => endpoint) })
       destinationRules.push(ruleOf(entry, ENTRY_NAMESPACE, []))
       continue
     }
     const joining = joiningEndpoints(service, entry)
     if (joining.length === 0) continue
-    workloadEntries.push(...joining.map((endpoint) => workloadEntry(service, entry, endpoint)))
+    for (const part of partsOf({ ...entry, endpoints: joining }))
+      workloadEntries.push(workloadEntry(service, entry, part))
     const ids = [...new Set([...workloadIdsOf(model.self, service), ...entry.subjectAltNames])].sort(byText)
     destinationRules.push(ruleOf(entry, service.namespace, ids))
   }
@@ -86,19 +89,44 @@ export function istioConfig(model: Model, entries: readonly EntryConfig[]): Isti
 /**
  * The remote gateways that may stand beside the endpoints of a Service here. A sidecar of Istio pins one list of ids for all endpoints
  * of a host, and only where it speaks TLS to all of them: so none joins unless every local endpoint is a mesh workload. Nor where
- * nothing selects it, and nobody but an address can be an endpoint of a Service.
+ * a traffic policy of the user's would stand instead of ours, or nothing selects it; and nobody but an address can be an endpoint of a Service.
  */
 function joiningEndpoints(service: ModelService, entry: EntryConfig): readonly EntryEndpoint[] {
   const clear = service.ports.some(({ endpoints }) => endpoints.some((endpoint) => !isMeshWorkload(endpoint)))
-  if (clear || Object.keys(service.selector).length === 0 || entry.subjectAltNames.length === 0) return []
+  if (clear || service.policed === true || entry.subjectAltNames.length === 0) return []
+  if (Object.keys(service.selector).length === 0) return []
   return entry.endpoints.filter(({ address }) => isIP(address) !== 0)
+}
+
+/**
+ * Each endpoint for the whole host, first, and once for each subset that is ready behind it, with the labels of that subset's pods, by
+ * which Istio chooses. Of one address that is there twice an Envoy takes the first.
+ */
+function partsOf({ annotations, endpoints }: Pick<EntryConfig, 'annotations' | 'endpoints'>): Part[] {
+  const subsets = annotatedSubsets(annotations)
+  return endpoints.flatMap((endpoint) => {
+    const ready = readySubsets(endpoint.labels)
+    const parts = subsets.flatMap(({ name, labels }) => {
+      const weight = own(ready, name) ?? 0
+      if (weight === 0) return []
+      return [{ subset: name, endpoint: { ...endpoint, weight, labels: { ...labels, ...endpoint.labels } } }]
+    })
+    return [{ subset: '', endpoint }, ...parts]
+  })
+}
+
+interface Part {
+  /** Empty: the whole host. */
+  readonly subset: string
+  readonly endpoint: EntryEndpoint
 }
 
 function workloadEntry(
   service: ModelService,
   entry: EntryConfig,
-  endpoint: EntryEndpoint,
+  { subset, endpoint }: Part,
 ): WorkloadEntryConfig {
+  const who = [entry.hosts[0], endpoint.labels[CLUSTER_LABEL], endpoint.address, subset].join(' ')
   const at = new Map(entry.ports.map(({ name, number }) => [number, endpoint.ports[name]]))
   const ports = service.ports.flatMap(({ name, number }) => {
     const port = at.get(number)
@@ -107,7 +135,7 @@ function workloadEntry(
   return {
     namespace: service.namespace,
     // As the reference product names them; the hash tells the gateways of a host apart.
-    name: `k-${service.name}-${contentHash(`${entry.hosts[0]} ${endpoint.labels[CLUSTER_LABEL]} ${endpoint.address}`)}`,
+    name: `k-${service.name}-${contentHash(who)}`,
     ...common(entry),
     address: endpoint.address,
     ports: Object.fromEntries(ports),
@@ -117,6 +145,11 @@ function workloadEntry(
   }
 }
 
+/** The rule that goes with an exported entry whose host has subsets. */
+export function subsetRule(entry: EntryConfig): DestinationRuleConfig | undefined {
+  return annotatedSubsets(entry.annotations).length === 0 ? undefined : ruleOf(entry, entry.namespace, [])
+}
+
 function ruleOf(entry: EntryConfig, namespace: string, ids: readonly string[]): DestinationRuleConfig {
   const [host = ''] = entry.hosts
   return {
@@ -124,7 +157,7 @@ function ruleOf(entry: EntryConfig, namespace: string, ids: readonly string[]): 
     name: entry.name.replace('gwinternal', 'drinternal'),
     ...common(entry),
     host,
-    subsets: [],
+    subsets: annotatedSubsets(entry.annotations),
     subjectAltNames: ids,
     // Endpoints of the own cluster have no such label, nor have the callers: they come first, other clusters when none of them answers.
     failoverPriority: [CLUSTER_LABEL],

@@ -3,9 +3,11 @@
 
 import { BlockList, isIP, isIPv6 } from 'node:net'
 import { parseSpiffeId } from '../identity/spiffe-id.ts'
+import { own } from '../lib/own.ts'
 import { fail, ok, problem, type Result } from '../lib/result.ts'
 import { isClustersOwn, isDnsLabel, isDnsName, parseServiceHost } from '../model/host.ts'
 import { MANAGED_BY, MANAGER } from '../model/managed.ts'
+import { annotatedSubsets, parseSubsets, SUBSETS_ANNOTATION, subsetsAnnotation } from '../model/subsets.ts'
 import type { ClusterInfo } from '../model/types.ts'
 import type { EntryConfig, EntryEndpoint } from './service-entry.ts'
 import { CLUSTER_LABEL, NETWORK_LABEL, RULE_ANNOTATION, TLS_MODE_LABEL } from './service-entry-export.ts'
@@ -16,7 +18,7 @@ export const OFFERS_MAX = 10_000
 const PORTS_MAX = 256
 const ENDPOINTS_MAX = 256
 const IDS_MAX = 64
-const LABELS_MAX = 16
+const LABELS_MAX = 64
 /** More would take everybody's traffic, and sums of it have to fit into 32 bits. */
 const WEIGHT_MAX = 10_000
 const TEXT_MAX = 1_024
@@ -44,6 +46,7 @@ export function acceptEntry(entry: EntryConfig, peer: Offerer): Result<EntryConf
     ['spec.subjectAltNames', wrongIds(entry.subjectAltNames, peer.trustDomain)],
     ['spec.ports', wrongPorts(entry)],
     ['spec.endpoints', wrongEndpoints(entry, isLocal(peer.adsAddress ?? ''))],
+    [`metadata.annotations["${SUBSETS_ANNOTATION}"]`, wrongSubsets(entry)],
   ] as const) {
     if (message !== undefined) return fail(problem(object, field, message))
   }
@@ -52,7 +55,10 @@ export function acceptEntry(entry: EntryConfig, peer: Offerer): Result<EntryConf
   return ok({
     ...entry,
     labels: { [MANAGED_BY]: MANAGER },
-    annotations: { [RULE_ANNOTATION]: (entry.annotations[RULE_ANNOTATION] ?? '').slice(0, TEXT_MAX) },
+    annotations: {
+      [RULE_ANNOTATION]: (entry.annotations[RULE_ANNOTATION] ?? '').slice(0, TEXT_MAX),
+      ...subsetsAnnotation(annotatedSubsets(entry.annotations)),
+    },
     location: 'MESH_INTERNAL',
     resolution: entry.endpoints.every(({ address }) => isIP(address) !== 0) ? 'STATIC' : 'DNS',
     endpoints: entry.endpoints.map((endpoint) => ({
@@ -67,6 +73,11 @@ export function acceptEntry(entry: EntryConfig, peer: Offerer): Result<EntryConf
       },
     })),
   })
+}
+
+function wrongSubsets({ annotations }: EntryConfig): string | undefined {
+  const parsed = parseSubsets(own(annotations, SUBSETS_ANNOTATION) ?? '{}')
+  return parsed.ok ? undefined : parsed.error
 }
 
 function wrongHost(hosts: readonly string[]): string | undefined {

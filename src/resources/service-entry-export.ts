@@ -5,6 +5,7 @@ import { failoverLabels } from '../model/failover.ts'
 import { NOT_READY_LABEL } from '../model/imports.ts'
 import { ENTRY_NAMESPACE, MANAGED_BY, MANAGER } from '../model/managed.ts'
 import { answeringIds } from '../model/mode.ts'
+import { subsetLabels, subsetsAnnotation } from '../model/subsets.ts'
 import type { ClusterInfo, Exposure, ModelGateway, ModelPort, ModelService } from '../model/types.ts'
 import type { EntryConfig, EntryPort } from './service-entry.ts'
 
@@ -50,7 +51,7 @@ interface EntryInputs {
 }
 
 function exportEntry({ exposure, gateway, self, name }: EntryInputs): EntryConfig {
-  const { host } = exposure.service
+  const { host, subsets = [] } = exposure.service
   const ports = exposure.service.ports.map(entryPort)
   const weight = Math.max(
     1,
@@ -60,7 +61,7 @@ function exportEntry({ exposure, gateway, self, name }: EntryInputs): EntryConfi
     namespace: ENTRY_NAMESPACE,
     name,
     labels: { [MANAGED_BY]: MANAGER },
-    annotations: { [RULE_ANNOTATION]: exposure.rule },
+    annotations: { [RULE_ANNOTATION]: exposure.rule, ...subsetsAnnotation(subsets) },
     ...created(exposure.service),
     hosts: [host],
     location: 'MESH_INTERNAL',
@@ -77,6 +78,7 @@ function exportEntry({ exposure, gateway, self, name }: EntryInputs): EntryConfi
         'xcp.tetrate.io/serviceType': 'remoteGateway',
         ...failoverLabels(exposure.service.labels, gateway.failoverLabels),
         ...notReadyLabel(exposure.service.ports),
+        ...subsetLabels(exposure.service.ports, subsets),
       },
       network: '',
       locality: [self.locality.region, self.locality.zone].filter((part) => part !== '').join('/'),

@@ -1,6 +1,7 @@
 import { own } from '../lib/own.ts'
 import { byText } from '../model/labels.ts'
 import { ENTRY_NAMESPACE, MANAGED_BY, MANAGER } from '../model/managed.ts'
+import { annotatedSubsets, readySubsets, subsetsAnnotation } from '../model/subsets.ts'
 import type { EntryConfig, EntryEndpoint, EntryPort } from './service-entry.ts'
 import { CLUSTER_LABEL, entryNames, RULE_ANNOTATION } from './service-entry-export.ts'
 
@@ -29,12 +30,15 @@ function mergeHost(
   const endpoints = parts.flatMap(({ entry }) =>
     entry.endpoints.map((endpoint) => rename(endpoint, entry.ports, nameOf)),
   )
+  // Where two clusters define a subset differently, the first by name says what it is here.
+  const defined = parts.toReversed().flatMap(({ entry }) => annotatedSubsets(entry.annotations))
+  const subsets = new Map(defined.map((subset) => [subset.name, subset]))
   const rules = parts.map(({ cluster, entry }) => `${cluster}: ${entry.annotations[RULE_ANNOTATION] ?? ''}`)
   return {
     namespace: ENTRY_NAMESPACE,
     name,
     labels: { [MANAGED_BY]: MANAGER },
-    annotations: { [RULE_ANNOTATION]: rules.join('; ') },
+    annotations: { [RULE_ANNOTATION]: rules.join('; '), ...subsetsAnnotation([...subsets.values()]) },
     hosts: [host],
     location: 'MESH_INTERNAL',
     resolution: parts.some(({ entry }) => entry.resolution === 'DNS') ? 'DNS' : 'STATIC',
@@ -88,9 +92,13 @@ export function offersOf(
     const rules = (entry.annotations[RULE_ANNOTATION] ?? '').split('; ')
     const rule =
       rules.find((text) => text.startsWith(`${peer.cluster}: `))?.slice(peer.cluster.length + 2) ?? ''
+    const named = endpoints.map(({ labels }) => readySubsets(labels))
+    const subsets = annotatedSubsets(entry.annotations).filter(({ name }) =>
+      named.some((ready) => own(ready, name) !== undefined),
+    )
     offers.set(host, {
       ...entry,
-      annotations: { [RULE_ANNOTATION]: rule },
+      annotations: { [RULE_ANNOTATION]: rule, ...subsetsAnnotation(subsets) },
       ports: entry.ports.filter(({ name }) => served.has(name)),
       endpoints,
       subjectAltNames: entry.subjectAltNames.filter((id) => id.startsWith(`spiffe://${peer.trustDomain}/`)),

@@ -141,10 +141,17 @@ function addHost(
       narrowed: Object.keys(remote ? pins : {}).filter((cluster) => clusterBundles?.has(cluster) === true),
       ...(asHttp && { http: port.protocol }),
     }
-    builder.message(TYPE.cluster, ClusterSchema, name, shape, () => upstream(name, shape))
-    builder.message(TYPE.endpoints, ClusterLoadAssignmentSchema, name, port.endpoints, () =>
-      loadAssignment(name, port.endpoints),
-    )
+    for (const { name: subset, endpoints } of [
+      { name: '', endpoints: port.endpoints },
+      ...(port.subsets ?? []),
+    ]) {
+      const each = upstreamName(host, port.number, subset)
+      const inputs = subset === '' ? shape : { ...shape, subset }
+      builder.message(TYPE.cluster, ClusterSchema, each, inputs, () => upstream(each, inputs))
+      builder.message(TYPE.endpoints, ClusterLoadAssignmentSchema, each, endpoints, () =>
+        loadAssignment(each, endpoints),
+      )
+    }
     if (address === undefined) continue
     const inputs = { address, protocol: port.protocol, asHttp }
     builder.message(TYPE.listener, ListenerSchema, `${host}_${port.number}`, inputs, () =>
@@ -159,6 +166,8 @@ function addHost(
 interface UpstreamShape {
   readonly host: string
   readonly port: number
+  /** Absent: the whole port. */
+  readonly subset?: string
   /** Empty: no remote gateway, no TLS. */
   readonly gatewayIds: readonly string[]
   readonly pins: CallableHost['pins']
@@ -219,9 +228,9 @@ const quietMs = (protocol: CallablePort['protocol']): number => (TALKATIVE.has(p
 
 /** The first match counts: a cluster's own pins before those for all. */
 function mutualTls(shape: UpstreamShape): Cluster_TransportSocketMatch[] {
-  const { host, port, credentialFile, gatewayIds, narrowed } = shape
+  const { host, port, subset = '', credentialFile, gatewayIds, narrowed } = shape
   if (gatewayIds.length === 0) return shape.guarded ? [neverInClear()] : []
-  const sni = formatServerName({ port, subset: '', host })
+  const sni = formatServerName({ port, subset, host })
   const narrow = Object.entries(shape.pins).map(([cluster, ids]) =>
     mutualTlsMatch({
       name: `tlsMode-istio-${cluster}`,
