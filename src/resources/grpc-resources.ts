@@ -68,29 +68,27 @@ interface Group {
 }
 
 /**
- * One Cluster cannot hold endpoints in clear beside those over TLS, nor gateways with different pins. Where a port has several kinds,
- * an aggregate cluster tries them one after the other, the nearest first.
+ * One Cluster cannot hold endpoints in clear beside those over TLS, nor gateways with different pins: each kind has its own, and an
+ * aggregate cluster tries them one after the other, the nearest first. It is one even where there is a single kind, since a Cluster that
+ * turned from EDS into an aggregate would end a process on C-core (seen with 1.85).
  */
 function addUpstreams(builder: SnapshotBuilder, callable: CallableHost, port: CallablePort): void {
   const name = upstreamName(callable.host, port.number)
   const sni = formatServerName({ port: port.number, subset: '', host: callable.host })
-  const groups = groupsOf(callable, port)
-  const single = groups.length === 1
-  for (const group of groups) {
-    const own = single ? name : `${name}|${group.name}`
-    const inputs = { sni, ids: group.ids }
-    builder.message(TYPE.cluster, ClusterSchema, own, inputs, () => edsCluster(own, sni, group.ids))
-    builder.message(TYPE.endpoints, ClusterLoadAssignmentSchema, own, group.endpoints, () =>
-      loadAssignment(own, group.endpoints),
+  const parts: string[] = []
+  for (const { name: kind, ids, endpoints } of groupsOf(callable, port)) {
+    const part = `${name}|${kind}`
+    parts.push(part)
+    builder.message(TYPE.cluster, ClusterSchema, part, { sni, ids }, () => edsCluster(part, sni, ids))
+    builder.message(TYPE.endpoints, ClusterLoadAssignmentSchema, part, endpoints, () =>
+      loadAssignment(part, endpoints),
     )
   }
-  if (single) return
-  const parts = groups.map((group) => `${name}|${group.name}`)
   builder.message(TYPE.cluster, ClusterSchema, name, parts, () => aggregate(name, parts))
 }
 
 /**
- * By what the host is, and not by who is ready just now: a Cluster that changes its kind makes a client connect anew. Endpoints that
+ * By what the host is, and not by who is ready just now: other parts make a client connect anew. Endpoints that
  * expect a PROXY protocol header are left out, since a gRPC client has none to send.
  */
 function groupsOf({ own, gatewayIds, pins, proxyProtocol }: CallableHost, port: CallablePort): Group[] {

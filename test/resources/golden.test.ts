@@ -16,6 +16,7 @@ import { ClusterSchema } from '../../src/xds/gen/envoy/config/cluster/v3/cluster
 import { ClusterLoadAssignmentSchema } from '../../src/xds/gen/envoy/config/endpoint/v3/endpoint_pb.js'
 import { ListenerSchema } from '../../src/xds/gen/envoy/config/listener/v3/listener_pb.js'
 import { RouteConfigurationSchema } from '../../src/xds/gen/envoy/config/route/v3/route_pb.js'
+import { ClusterConfigSchema } from '../../src/xds/gen/envoy/extensions/clusters/aggregate/v3/cluster_pb.js'
 import { RouterSchema } from '../../src/xds/gen/envoy/extensions/filters/http/router/v3/router_pb.js'
 import { TlsInspectorSchema } from '../../src/xds/gen/envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector_pb.js'
 import { HttpConnectionManagerSchema } from '../../src/xds/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js'
@@ -59,6 +60,7 @@ const registry = createRegistry(
   HttpProtocolOptionsSchema,
   DnsFilterConfigSchema,
   CaresDnsResolverConfigSchema,
+  ClusterConfigSchema,
 )
 
 const bundles = ['cluster-1', 'cluster-2'].map((name) => ({

@@ -87,10 +87,10 @@ function clusterOf(snapshot: Snapshot, name: string): Cluster {
   return fromBinary(ClusterSchema, resource.body)
 }
 
-/** The clusters that are tried one after the other; itself where there is one only. */
+/** The clusters that are tried one after the other. */
 function partsOf(snapshot: Snapshot): readonly string[] {
   const { clusterDiscoveryType: type } = clusterOf(snapshot, UPSTREAM)
-  if (type.case !== 'clusterType' || type.value.typedConfig === undefined) return [UPSTREAM]
+  if (type.case !== 'clusterType' || type.value.typedConfig === undefined) return []
   return anyUnpack(type.value.typedConfig, ClusterConfigSchema)?.clusters ?? []
 }
 
@@ -150,12 +150,21 @@ t.test('each name of a port is resolved, and leads to its one RouteConfiguration
   t.strictSame([...(snapshot.get(TYPE.route)?.keys() ?? [])], [`${HOST}:9080`])
 })
 
-t.test('a remote gateway is pinned; a host with one kind of endpoint has one Cluster', async (t) => {
+t.test('a remote gateway is pinned', async (t) => {
   const snapshot = build(one)
-  t.strictSame(partsOf(snapshot), [UPSTREAM])
-  t.strictSame(idsOf(snapshot, UPSTREAM), ['spiffe://cluster-1.local/ns/bookinfo/sa/eastwest-gateway'])
-  t.strictSame(addressesOf(snapshot, UPSTREAM), ['0 203.0.113.10'])
+  const part = `${UPSTREAM}|remote`
+  t.strictSame(partsOf(snapshot), [part])
+  t.strictSame(idsOf(snapshot, part), ['spiffe://cluster-1.local/ns/bookinfo/sa/eastwest-gateway'])
+  t.strictSame(addressesOf(snapshot, part), ['0 203.0.113.10'])
 })
+
+t.test(
+  'the Cluster of a port is an aggregate, always: one that changes its kind crashes C-core',
+  async (t) => {
+    for (const yaml of [one, two, local('10.0.2.10:8080'), local(), two + local()])
+      t.match(clusterOf(build(yaml), UPSTREAM).clusterDiscoveryType.case, 'clusterType')
+  },
+)
 
 t.test(
   'own endpoints in clear first, then each cluster with the ids of its own gateways alone',
@@ -180,7 +189,7 @@ t.test(
   },
 )
 
-t.test('who is ready changes endpoints, and never the kind of a Cluster', async (t) => {
+t.test('who is ready changes endpoints, and never a Cluster', async (t) => {
   const [ready, gone] = [build(one + local('10.0.2.10:8080')), build(one + local())]
   t.strictSame(
     gone.get(TYPE.cluster)?.get(UPSTREAM)?.version,

@@ -1,0 +1,131 @@
+// Every xDS client that there is, against real discovery servers and through real gateways, over the same events. One world for all: each
+// test goes on where the one before it ended.
+import t, { type Test } from 'tap'
+import { createCa } from '../../src/identity/ca.ts'
+import type { Pod } from '../process/pod.ts'
+import { Backend } from './backend.ts'
+import { Impostor } from './impostor.ts'
+import { type Client, KINDS, missing, startClient } from './kinds.ts'
+import { GATEWAYS, productpage, World } from './world.ts'
+
+t.setTimeout(120_000)
+for (const kind of KINDS) t.test(`${kind.name} is there`, { skip: missing(kind) }, async () => {})
+const kinds = KINDS.filter((kind) => missing(kind) === false)
+const [FIRST, SECOND] = GATEWAYS
+
+/** What a test starts may outlive it. */
+const scope = t
+const remote = await Backend.start(scope, 'remote')
+const other = await Backend.start(scope, 'other')
+const world = await World.create(scope, remote.address)
+const { serving, calling } = world
+const clients = await Promise.all(kinds.map((kind) => startClient(scope, world, kind)))
+
+/** The same for all clients, at once. */
+const each = (act: (client: Client) => Promise<void>) => Promise.all(clients.map(act))
+
+/** All come to it and stay with it; and none has refused anything that it was sent. */
+async function allReach(t: Test, who: string): Promise<void> {
+  await each(({ caller }) => caller.settlesOn(who))
+  t.pass(`all reach ${who}`)
+  const known = await calling.clients()
+  for (const { kind, pod } of clients) {
+    const client = known.find(({ nodeId }) => nodeId.includes(`~${pod}.bookinfo~`))
+    t.match(client?.userAgent, kind.userAgent)
+    for (const [type, { lastError }] of Object.entries(client?.types ?? {}))
+      t.equal(lastError, '', `${kind.name} refuses nothing of ${type}`)
+  }
+}
+
+/** A connection of one of these ids, which has ended, at whichever gateway. */
+async function connectionOf(gateways: readonly Pod[], serviceAccount: string) {
+  const id = `spiffe://cluster-2.local/ns/bookinfo/sa/${serviceAccount}`
+  return Promise.race(gateways.map((pod) => pod.line(({ peerId }) => peerId === id)))
+}
+
+let local: Backend | undefined
+/** The Service is here too; with a backend that is ready, or none. */
+const serveHere = (backend?: Backend) =>
+  calling.save('productpage', productpage(backend === undefined ? [] : [backend.address]))
+
+t.test('each reaches productpage.bookinfo:9080 in another cluster', async (t) => {
+  await allReach(t, 'remote')
+})
+
+t.test('another endpoint there; every call was mutual TLS with the server name of its client', async (t) => {
+  await serving.save('productpage', productpage([other.address]))
+  remote.stop()
+  await allReach(t, 'other')
+  await each(async ({ kind, pod }) => {
+    const alpn = kind.name.startsWith('Envoy') ? 'istio' : 'h2'
+    t.match(await connectionOf(world.gateways, pod), { sni: kind.sni, alpn }, kind.name)
+  })
+})
+
+t.test('a gateway that dies: the other serves', async (t) => {
+  await world.killGateway(FIRST)
+  await allReach(t, 'other')
+  await world.startGateway(FIRST)
+})
+
+t.test('an endpoint here comes before those elsewhere, and they come after it when it dies', async (t) => {
+  local = await Backend.start(scope, 'local')
+  await serveHere(local)
+  await allReach(t, 'local')
+  local.stop()
+  await allReach(t, 'other')
+  local = await Backend.start(scope, 'local', local.address)
+  await allReach(t, 'local')
+  await serveHere()
+  await allReach(t, 'other')
+})
+
+t.test(
+  'without discovery calls go on, also past a gateway that dies; the news comes when it is back',
+  async (t) => {
+    await calling.kill()
+    await each(async ({ caller }) => {
+      t.strictSame(await caller.calls(5), ['other'], `${caller.name} goes on`)
+    })
+    await world.killGateway(SECOND)
+    await each(({ caller }) => caller.settlesOn('other'))
+    await serveHere(local)
+    await calling.start(scope)
+    await allReach(t, 'local')
+    await serveHere()
+    await allReach(t, 'other')
+  },
+)
+
+t.test('a new certificate is the one that the next connection shows', async (t) => {
+  await each(({ renew }) => renew())
+  const shown = Promise.all(clients.map(({ pod }) => connectionOf(world.gateways, `${pod}-2`)))
+  const done = shown.then(() => true)
+  // A connection is logged when it ends: with its backend.
+  for (let nth = 1, backend = other; !(await Promise.race([done, false])); nth++) {
+    backend.stop()
+    backend = await Backend.start(scope, `other-${nth}`, other.address)
+    await allReach(t, `other-${nth}`)
+  }
+  for (const connection of await shown) t.match(connection, { alpn: /^(h2|istio)$/ })
+})
+
+t.test('no client talks to a server that is not the gateway, whoever signed its certificate', async (t) => {
+  const neighbour = await serving.ca.issue({ namespace: 'bookinfo', serviceAccount: 'other' })
+  const ca = await createCa({ trustDomain: 'cluster-1.local' })
+  const stranger = await ca.issue({ namespace: 'bookinfo', serviceAccount: 'eastwest-gateway' })
+  await world.killGateway(FIRST)
+  for (const { certificatePem: cert, privateKeyPem: key } of [neighbour, stranger]) {
+    const impostor = await Impostor.start(scope, FIRST, world.port, { cert, key })
+    // A client waits longer from one attempt to the next.
+    while (impostor.tried < clients.length)
+      await each(async ({ caller }) => {
+        t.match(
+          await caller.call(1_000),
+          /^error (UNAVAILABLE|DEADLINE_EXCEEDED|Unavailable|DeadlineExceeded)/,
+        )
+      })
+    t.equal(impostor.believed, 0)
+    await impostor.stop()
+  }
+})
