@@ -21,14 +21,14 @@ export function authorizeIstio(
   typeUrl: string,
 ): Result<Grant, Refusal> {
   const parsed = parseNodeId(node.id)
-  if (!parsed.ok) return fail({ code: GRPC.invalidArgument, message: parsed.error })
+  if (!parsed.ok) return fail({ code: GRPC.invalidArgument, message: parsed.error, reason: 'bad-claim' })
   if (id === undefined) return ok({ view: { kind: 'istio' } })
   const workload = parseWorkload(id)
   if (workload?.namespace !== ISTIO_NAMESPACE || !ISTIOD.test(workload.serviceAccount)) {
     const message = `${typeUrl} is for the discovery servers of peers and for an Istio control plane of this cluster (/ns/${ISTIO_NAMESPACE}/sa/istiod), ${id.uri} is neither`
-    return fail({ code: GRPC.permissionDenied, message })
+    return fail({ code: GRPC.permissionDenied, message, reason: 'wrong-identity' })
   }
   if (parsed.value.namespace === workload.namespace) return ok({ view: { kind: 'istio' } })
   const message = `${id.uri} is not a workload of namespace ${parsed.value.namespace}, which node.id names`
-  return fail({ code: GRPC.permissionDenied, message })
+  return fail({ code: GRPC.permissionDenied, message, reason: 'false-claim' })
 }

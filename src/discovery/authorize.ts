@@ -41,13 +41,13 @@ export function authorize(
   const id = client?.id
   if (client !== undefined) {
     const cluster = clusterOf(model, client)
-    if (!cluster.ok) return denied(`${client.id.uri}: ${cluster.error}`)
+    if (!cluster.ok) return denied('no-cluster', `${client.id.uri}: ${cluster.error}`)
     if (cluster.value.id !== model.self.id)
       return authorizePeer(model, cluster.value, client.id, node, typeUrl)
   }
   const proved = id === undefined ? 'this is' : 'the certificate is of'
   const mismatch = claimMismatch(node, model.self, proved) ?? networkMismatch(node, model, proved)
-  if (mismatch !== undefined) return denied(mismatch)
+  if (mismatch !== undefined) return denied('false-claim', mismatch)
   if (isMcpType(typeUrl)) return authorizeIstio(id, node, typeUrl)
   return authorizeProxy(model, id, node)
 }
@@ -70,17 +70,21 @@ function authorizePeer(
 ): Result<Grant, Refusal> {
   if (id.uri !== discoveryId(id.trustDomain)) {
     return denied(
+      'wrong-identity',
       `${id.uri} is of cluster ${cluster.id}; only ${discoveryId(id.trustDomain)} of it may subscribe here`,
     )
   }
   if (!model.peers.some((peer) => peer.cluster === cluster.id))
-    return denied(`${id.uri}: cluster ${cluster.id} is no peer of this one`)
+    return denied('no-peer', `${id.uri}: cluster ${cluster.id} is no peer of this one`)
   if (!isMcpType(typeUrl))
-    return denied(`peer ${cluster.id} may subscribe to ${TYPE.serviceEntry} and the like, not to ${typeUrl}`)
+    return denied(
+      'type-not-allowed',
+      `peer ${cluster.id} may subscribe to ${TYPE.serviceEntry} and the like, not to ${typeUrl}`,
+    )
   const mismatch = claimMismatch(node, cluster)
   return mismatch === undefined
     ? ok({ view: { kind: 'exports', cluster: cluster.id }, peer: cluster })
-    : denied(mismatch)
+    : denied('false-claim', mismatch)
 }
 
 function authorizeProxy(model: Model, id: SpiffeId | undefined, node: NodeInfo): Result<Grant, Refusal> {
@@ -95,7 +99,7 @@ function authorizeProxy(model: Model, id: SpiffeId | undefined, node: NodeInfo):
   if (kind === 'router') {
     if (client === 'grpc') return invalid(`node.id "${node.id}": a gRPC client is a sidecar~…, not a gateway`)
     const refusal = id === undefined ? undefined : wrongGateway(model, id, name, namespace)
-    if (refusal !== undefined) return denied(refusal)
+    if (refusal !== undefined) return denied('false-claim', refusal)
     const bind = socketClaim('ISTHMUS_BIND', claim(node, 'ISTHMUS_BIND') ?? '0.0.0.0:15443')
     if (!bind.ok) return invalid(bind.error)
     return ok({
@@ -111,7 +115,7 @@ function authorizeProxy(model: Model, id: SpiffeId | undefined, node: NodeInfo):
   }
   const workload = id === undefined ? undefined : parseWorkload(id)
   if (id !== undefined && workload?.namespace !== namespace) {
-    return denied(`${id.uri} is not a workload of namespace ${namespace}, which node.id names`)
+    return denied('false-claim', `${id.uri} is not a workload of namespace ${namespace}, which node.id names`)
   }
   if (client === 'grpc') return ok({ view: { kind: 'grpc' } })
   const bind = claim(node, 'ISTHMUS_BIND') ?? DEFAULT_BIND
@@ -159,8 +163,8 @@ function networkMismatch(node: NodeInfo, { self, transition }: Model, how: strin
   return `node.metadata.NETWORK is "${network}", ${how} cluster ${self.id}, which is ${where}`
 }
 
-const denied = (message: string): { readonly ok: false; readonly error: Refusal } =>
-  fail({ code: GRPC.permissionDenied, message })
+const denied = (reason: string, message: string): { readonly ok: false; readonly error: Refusal } =>
+  fail({ code: GRPC.permissionDenied, message, reason })
 
 const invalid = (message: string): { readonly ok: false; readonly error: Refusal } =>
-  fail({ code: GRPC.invalidArgument, message })
+  fail({ code: GRPC.invalidArgument, message, reason: 'bad-claim' })

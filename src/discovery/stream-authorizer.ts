@@ -58,7 +58,7 @@ export class StreamAuthorizer {
       const svid = this.#verifier.verify(peer.certificate, trust.bundles, this.#options.clock.now())
       if (!svid.ok) {
         const message = `certificate refused (${svid.error.code}): ${svid.error.message}`
-        return fail({ code: GRPC.unauthenticated, message })
+        return fail({ code: GRPC.unauthenticated, message, reason: 'bad-certificate' })
       }
       client = svid.value
       this.#judgeAgainAt(svid.value.notAfterMs)
@@ -125,7 +125,7 @@ export class StreamAuthorizer {
       grant.peer === undefined
         ? this.#quota.admit(identity, name, (view) => views.watched(view))
         : ok(undefined)
-    if (!room.ok) return fail({ code: GRPC.resourceExhausted, message: room.error })
+    if (!room.ok) return fail({ code: GRPC.resourceExhausted, message: room.error, reason: 'too-many-views' })
     const granted = this.#granted.get(peer) ?? new Map<string, string>()
     this.#granted.set(peer, granted.set(typeUrl, name))
     const view = views.source(grant.view)
