@@ -110,11 +110,12 @@ export function filter<D extends DescMessage>(name: string, schema: D, message: 
   return create(FilterSchema, { name, configType: { case: 'typedConfig', value: pack(schema, message) } })
 }
 
-export function tcpProxy(statPrefix: string, upstream: string): TcpProxy {
+/** `maxConnectAttempts`: how many endpoints a connection is tried with. */
+export function tcpProxy(statPrefix: string, upstream: string, maxConnectAttempts = 3): TcpProxy {
   return create(TcpProxySchema, {
     statPrefix,
     clusterSpecifier: { case: 'cluster', value: upstream },
-    maxConnectAttempts: 3,
+    maxConnectAttempts,
   })
 }
 

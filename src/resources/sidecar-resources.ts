@@ -219,6 +219,9 @@ function upstream(name: string, shape: UpstreamShape): XdsCluster {
   })
 }
 
+/** That a few near endpoints crashed at one time, and nobody has heard of it yet, must cost no call. */
+const CONNECT_ATTEMPTS = 6
+
 /** As long as a gateway drains. */
 const FAILBACK_DEADLINE_MS = 45_000
 /** Protocols in which both sides speak whenever they like, inside TLS perhaps: that the server spoke last says nothing of a call. */
@@ -252,8 +255,10 @@ function clusterTrust(cluster: string): string {
 
 function listener(host: string, port: CallablePort, address: string, asHttp: boolean): Listener {
   const name = `${host}_${port.number}`
-  const tcp = () =>
-    filter('envoy.filters.network.tcp_proxy', TcpProxySchema, tcpProxy(name, upstreamName(host, port.number)))
+  const tcp = () => {
+    const proxy = tcpProxy(name, upstreamName(host, port.number), CONNECT_ATTEMPTS)
+    return filter('envoy.filters.network.tcp_proxy', TcpProxySchema, proxy)
+  }
   return create(ListenerSchema, {
     name,
     address: socketAddress(address, port.number),

@@ -52,6 +52,17 @@ t.test('the admin port counts what the other port answered, without health check
   t.strictSame(JSON.parse((await fetchText(`${admin}/requests`)).body), { answered: 1 })
 })
 
+t.test('the admin port makes a service as if it had crashed, and well again', async (t) => {
+  const [url, admin] = await start(t, 'details', 0)
+  const post = async (on: boolean) => (await fetch(`${admin}/listening?on=${on}`, { method: 'POST' })).json()
+  t.strictSame(await post(false), { listening: false })
+  await t.rejects(fetchText(`${url}/details`), { code: 'ECONNREFUSED' })
+  t.equal((await fetchText(`${admin}/health`)).status, 200)
+  t.strictSame(await post(true), { listening: true })
+  t.equal((await fetchText(`${url}/details`)).status, 200)
+  t.equal((await fetchText(`${admin}/listening?on=false`)).status, 400, 'a mere GET changes nothing')
+})
+
 t.test('text from another service cannot become markup', (t) => {
   const page = bookPage({ unavailable: '<script>"x"&' }, { unavailable: '' }, 'me')
   t.notMatch(page, '<script>')

@@ -1,4 +1,4 @@
-// PROMISE: `npm start -- --netns` makes S2 and S6 literally `curl productpage.bookinfo:9080/productpage`, without root where
+// PROMISE: `npm start -- --netns`, here with proxies on Bun, makes S2 and S6 literally `curl productpage.bookinfo:9080/productpage`, without root where
 // the kernel allows it, and does not touch this machine's own network.
 import { readFileSync } from 'node:fs'
 import t from 'tap'
@@ -12,6 +12,7 @@ t.test('the story in namespaces', { skip: skip ?? false }, async (t) => {
   const before = { links: await links(), resolv: readFileSync('/etc/resolv.conf', 'utf8') }
   const { code, output } = await run([process.execPath, BIN, 'demo', '--once', '--netns'], {
     timeoutMs: 290_000,
+    env: { ISTHMUS_RUNTIME: 'bun' },
   })
   t.equal(code, 0, 'every step came true')
   if (code !== 0) t.comment(output)

@@ -124,7 +124,7 @@ t.test('its listener has an address of the range, its name leads there', async (
   const { address, service: metadata, chains } = accepted.value
   t.match(address, { host: /^127\.240\./, port: 9080 })
   t.strictSame(metadata, { host: HOST, port: 9080, protocol: 'http' })
-  t.match(chains, [{ upstream: UPSTREAM, tls: undefined, maxConnectAttempts: 3 }])
+  t.match(chains, [{ upstream: UPSTREAM, tls: undefined, maxConnectAttempts: 6 }])
   const names = decodeNameTable(need(resources, TYPE.nameTable, 'nametable').body)
   t.strictSame(
     Object.fromEntries(names),

@@ -2,7 +2,7 @@
 // mesh's names only, so the same program runs in a pod on a cluster and as a process of the demo.
 import { Resolver } from 'node:dns/promises'
 import { createServer, get, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
-import type { LookupFunction } from 'node:net'
+import type { AddressInfo, LookupFunction } from 'node:net'
 import { hostname } from 'node:os'
 import { bookPage, type Details, type Review, type Reviews, type Section } from './bookinfo-page.ts'
 
@@ -25,7 +25,7 @@ export interface BookinfoOptions {
 const CALL_TIMEOUT_MS = 2_000
 const MAX_BODY_BYTES = 1 << 20
 
-type Answer = (url: URL, response: ServerResponse) => void | Promise<void>
+type Answer = (url: URL, response: ServerResponse, method: string) => void | Promise<void>
 
 /** Starts one service; resolves once it listens. */
 export async function startBookinfo(
@@ -47,15 +47,19 @@ export async function startBookinfo(
       const answer = extra[url.pathname]
       if (answer === undefined) return notFound(response, url.pathname, Object.keys(extra))
       response.on('finish', () => (answered += url.pathname === '/health' ? 0 : 1))
-      Promise.resolve(answer(url, response)).catch((error: Error) => response.destroy(error))
+      Promise.resolve(answer(url, response, request.method ?? '')).catch((error: Error) =>
+        response.destroy(error),
+      )
     })
   const health: Answer = (_url, response) => json(response, pod, { service: options.service, healthy: true })
   const servers = [serve({ ...routes, '/health': health })]
   await listen(servers[0]!, options.host, options.port)
+  const address = servers[0]!.address() as AddressInfo
   if (options.adminPort !== undefined) {
     const admin = serve({
       '/health': health,
       '/requests': (_url, response) => json(response, pod, { answered }),
+      '/listening': listening(servers[0]!, { host: address.address, port: address.port }, pod),
     })
     servers.push(admin)
     await listen(admin, options.host, options.adminPort)
@@ -65,6 +69,24 @@ export async function startBookinfo(
 
 function listen(server: Server, host: string, port: number): Promise<void> {
   return new Promise((resolve, reject) => server.once('error', reject).listen({ host, port }, resolve))
+}
+
+/** `POST /listening?on=false`: the service is as if it had crashed, refusing whoever calls, until `on=true`. */
+function listening(server: Server, address: { host: string; port: number }, pod: string): Answer {
+  return async (url, response, method) => {
+    const on = url.searchParams.get('on')
+    if (method !== 'POST' || (on !== 'true' && on !== 'false')) {
+      response.writeHead(400, { 'content-type': 'text/plain' })
+      response.end('expected POST /listening?on=true or ?on=false\n')
+      return
+    }
+    if (on === 'true' && !server.listening) await listen(server, address.host, address.port)
+    if (on === 'false' && server.listening) {
+      server.close()
+      server.closeAllConnections()
+    }
+    json(response, pod, { listening: server.listening })
+  }
 }
 
 /** Lets answers in flight finish; idle connections end at once. */

@@ -23,6 +23,23 @@ export class Commands {
     return `curl ${flags} --proxytunnel --proxy http://${this.#world.cluster(cluster).config.sidecar?.connect} ${target}`
   }
 
+  /** Calls one after the other: how many each pod answered. A call that failed has no pod. */
+  answeredBy(cluster: ClusterName, target: string, calls: number): string {
+    const one = this.curl(cluster, target, '-sS -o /dev/null -D -')
+    return `for i in $(seq ${calls}); do ${one} | tr -d '\\r' | grep -i '^x-pod:' || echo 'no answer'; done | sort | uniq -c`
+  }
+
+  /** A call whose connection the client keeps for later ones, `seconds` long. */
+  keptConnection(cluster: ClusterName, target: string, path: string, seconds: number): string {
+    const request = `printf 'GET ${path} HTTP/1.1\\r\\nhost: ${target}\\r\\n\\r\\n'`
+    return `(${request}; sleep ${seconds}) | ${this.curl(cluster, `telnet://${target}`, '-sS -N')}`
+  }
+
+  /** Whether a pod of the example listens: without it is a crashed one. */
+  listening(pod: string, on: boolean): string {
+    return `curl -sS -X POST '${pod}:9091/listening?on=${on}'`
+  }
+
   apply(cluster: ClusterName, ...files: readonly string[]): string {
     return `./isthmus apply ${files.map((file) => `-f ${file}`).join(' ')} --dir ${cluster}/yaml`
   }

@@ -2,10 +2,16 @@ import type { Scene, Step } from './scene.ts'
 import { prints, StepFailed, succeeds } from './stage.ts'
 import { EVERY_SERVICE, EXPOSING_STEPS, entry, TITLE } from './steps-expose.ts'
 import { FAILING_STEPS } from './steps-fail.ts'
+import { FAILOVER_STEPS } from './steps-failover.ts'
 import { LIMITING_STEPS } from './steps-limit.ts'
 import type { ClusterName, World } from './world.ts'
 
-export const STEPS: readonly Step[] = [...EXPOSING_STEPS, ...LIMITING_STEPS, ...FAILING_STEPS]
+export const STEPS: readonly Step[] = [
+  ...EXPOSING_STEPS,
+  ...LIMITING_STEPS,
+  ...FAILOVER_STEPS,
+  ...FAILING_STEPS,
+]
 
 const STARTUP_MS = 90_000
 const SETTLED_MS = 60_000
@@ -72,7 +78,12 @@ function allPodsReady(world: World): Promise<void> {
 /** What S8 to S12 applied beyond S4. */
 const LATER = {
   'cluster-1': ['story/reachability.yaml', 'more/cluster-3.yaml', 'more/gateway-in-eastwest.yaml'],
-  'cluster-2': ['story/reachability.yaml', 'more/cluster-3.yaml', 'more/cluster-2-exposes-sleep.yaml'],
+  'cluster-2': [
+    'story/reachability.yaml',
+    'more/cluster-3.yaml',
+    'more/cluster-2-exposes-sleep.yaml',
+    'more/details-in-cluster-2.yaml',
+  ],
   'cluster-3': ['story/reachability.yaml', 'more/cluster-3.yaml'],
 } as const
 
