@@ -3,6 +3,7 @@ import { ENTRY_NAMESPACE, MANAGED_BY, MANAGER } from '../model/managed.ts'
 import type { Model, ModelCondition } from '../model/types.ts'
 import type { ObjectStore } from '../objects/store.ts'
 import { refKey, refOf } from '../objects/types.ts'
+import { portConflicts } from '../resources/port-conflicts.ts'
 import type { EntryConfig } from '../resources/service-entry.ts'
 import { entryOf } from '../resources/service-entry-manifest.ts'
 import type { NodeInfo } from '../xds/types.ts'
@@ -12,11 +13,11 @@ import { agreementConditions, type Claim, offerConditions, readClaim, type Statu
 /** What the peers' copies of the objects say beside ours, and the conditions of Cluster objects that follow from it. */
 export class Agreement {
   readonly #store: ObjectStore
-  readonly #peers: Pick<Peers, 'disagreements' | 'refused'>
+  readonly #peers: Pick<Peers, 'disagreements' | 'refused' | 'offers'>
   /** What peers' nodes claimed about calling us, by cluster. */
   readonly #claims = new Map<string, Claim>()
 
-  constructor(store: ObjectStore, peers: Pick<Peers, 'disagreements' | 'refused'>) {
+  constructor(store: ObjectStore, peers: Pick<Peers, 'disagreements' | 'refused' | 'offers'>) {
     this.#store = store
     this.#peers = peers
   }
@@ -43,7 +44,9 @@ export class Agreement {
 
   conditions(model: Model | undefined): ModelCondition[] {
     const inputs = this.inputs(model)
-    return [...agreementConditions(inputs), ...offerConditions(inputs)]
+    const conflicts =
+      model === undefined ? [] : portConflicts(model.self.id, model.services, this.#peers.offers())
+    return [...agreementConditions(inputs), ...offerConditions(inputs), ...conflicts]
   }
 
   #objectOf(cluster: string): string {

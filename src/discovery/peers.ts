@@ -8,7 +8,7 @@ import { disagreement } from '../model/export-of.ts'
 import type { Decision, Model, Peer } from '../model/types.ts'
 import type { EntryConfig } from '../resources/service-entry.ts'
 import type { Offerer } from '../resources/service-entry-accept.ts'
-import { mergeOffers, offersOf } from '../resources/service-entry-merge.ts'
+import { mergeOffers, type Offers, offersOf } from '../resources/service-entry-merge.ts'
 import type { NodeInfo } from '../xds/types.ts'
 import { PeerLink } from './peer-link.ts'
 
@@ -89,12 +89,17 @@ export class Peers {
 
   /** What this cluster should import: the offers of every peer that our own copy of the objects lets us call. */
   desiredEntries(): EntryConfig[] {
+    return mergeOffers(this.offers())
+  }
+
+  /** The same, by cluster and host. */
+  offers(): Offers {
     const offers = new Map<string, ReadonlyMap<string, EntryConfig>>()
     for (const [cluster, link] of this.#links) {
       if (!this.#ownDecision(cluster).allowed) continue
       offers.set(cluster, link.offers(this.#place(cluster)))
     }
-    return mergeOffers(offers)
+    return offers
   }
 
   problems(): readonly Problem[] {

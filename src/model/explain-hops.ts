@@ -1,3 +1,4 @@
+import { PORTS_ANNOTATION } from '../objects/port-list.ts'
 import { aliasesOf } from './aliases.ts'
 import { handshakePolicy, policiesFor } from './handshake-policy.ts'
 import { hostCandidates } from './host.ts'
@@ -52,6 +53,12 @@ export function exposedHop(model: Model, exposure: Exposure | undefined, host: s
   const name = `Service/${service.namespace}/${service.name}`
   if (!decision.allowed) return breaks('exposed', 'NotExposed', `${name}: ${decision.reason}`, fix ?? rule)
   if (!service.ports.some((each) => each.number === port)) {
+    const all = model.services.find((each) => each.host === service.host)?.ports ?? []
+    if (all.some((each) => each.number === port)) {
+      const list = service.ports.map((each) => each.number).join(', ')
+      const fix = `metadata.annotations["${PORTS_ANNOTATION}"] of ${name}, or of the item of ${rule}`
+      return breaks('exposed', 'PortNotExposed', `${name}: port ${port} is not exposed, only ${list}`, fix)
+    }
     const ports = service.ports.map((each) =>
       each.name === '' ? `${each.number}` : `${each.number} (${each.name})`,
     )

@@ -59,7 +59,9 @@ export function explainServing(model: Model, fromCluster: string, host: string, 
  * addresses that it names. Where the service also runs here, ready local endpoints are the whole way.
  */
 export function explainClient(model: Model, host: string, port: number, toCluster?: string): Hop[] {
-  const local = findExposure(model, host)?.service
+  const local = firstOf(hostCandidates(host), (candidate) =>
+    model.services.find((service) => service.host === candidate),
+  )
   const localPort = local?.ports.find((each) => each.number === port)
   const imported = findImport(model, host)
   const facts = imported === undefined ? undefined : failoverFacts(model, local, imported, port)

@@ -1,6 +1,8 @@
 // Which services of this cluster other clusters may call, by which rule and through which gateway, and why not. The reference
 // product's rules: settings are an ordered list and the first item that selects a service decides it alone; no
 // `exposedServices` means all of them; items are OR-ed, the labels inside one AND-ed.
+
+import { PORTS_ANNOTATION } from '../objects/port-list.ts'
 import {
   type EastWestGatewaySetting,
   MODE_ANNOTATION,
@@ -8,6 +10,7 @@ import {
   type WorkspaceSetting,
 } from '../objects/types.ts'
 import { type Conditions, nameOf } from './conditions.ts'
+import { withExposedPorts } from './exposed-ports.ts'
 import type { GatewaySet } from './gateways.ts'
 import { isClustersOwn } from './host.ts'
 import { formatLabels, matchesLabels } from './labels.ts'
@@ -124,10 +127,15 @@ function exposureOf(inputs: ExposureInputs): Exposure {
     const fix = `${where}.workloadSelector, or apply the gateway it is meant to select`
     return closed(`${where} selects it, but ${noGateway(item)}`, fix, rule)
   }
+  const offered = withExposedPorts(service, item.ports)
+  if (offered.ports.length === 0) {
+    const fix = `Service/${namespace}/${name} metadata.annotations["${PORTS_ANNOTATION}"], or the one of ${where}.configGenerationMetadata`
+    return closed(`${where} selects it, but none of its ports is among those to be exposed`, fix, rule)
+  }
   const decision = { allowed: true, reason: `${where}${matchedLabels(item, service)}` }
   const source = `${where}.configGenerationMetadata.annotations["${MODE_ANNOTATION}"]`
-  const mode = chooseMode(service, { mode: item.mode, source }, keptOut)
-  return { service, decision, gateway, rule, mode }
+  const mode = chooseMode(offered, { mode: item.mode, source }, keptOut)
+  return { service: offered, decision, gateway, rule, mode }
 }
 
 function selectsService(item: EastWestGatewaySetting, service: ModelService): boolean {

@@ -11,6 +11,7 @@ import {
 } from '../objects/types.ts'
 import type { Conditions } from './conditions.ts'
 import { endpointsOf } from './endpoints.ts'
+import { portListMistake } from './exposed-ports.ts'
 import { isDnsLabel, serviceHost } from './host.ts'
 import { byText, formatLabels } from './labels.ts'
 import { PodIndex } from './pod-index.ts'
@@ -103,6 +104,8 @@ function resolveService(
     .map((port) => resolvePort(service, port, slices, pods))
   reportPorts(service, ports, slices, pods, conditions)
   reportMode(service, conditions)
+  const list = portListMistake(annotations, ports)
+  if (list !== undefined) conditions.fails(service, 'Accepted', 'InvalidExposedPorts', list)
   const mistake = proxyProtocolMistake(annotations)
   if (mistake !== undefined) conditions.fails(service, 'Accepted', 'InvalidProxyProtocol', mistake)
   const host = hostOf(service)

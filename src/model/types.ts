@@ -124,6 +124,7 @@ export interface ChosenMode {
 }
 
 export interface Exposure {
+  /** Where it is exposed, with those of its ports that are. */
   readonly service: ModelService
   readonly decision: Decision
   /** The gateway pods' owner that serves it (`namespace/name`); undefined when not exposed. */

@@ -1,5 +1,6 @@
 // Tetrate's kinds: api.tsb.tetrate.io/v2 (also tsb.tetrate.io/v2) and install.tetrate.io/v1alpha1.
 import type { Field } from './field.ts'
+import { PORTS_ANNOTATION, parsePortList } from './port-list.ts'
 import { dnsLabel, ipRanges, readAnnotations, readDurationMs, readLabels } from './rules.ts'
 import { readFailover } from './tetrate-failover.ts'
 import type {
@@ -55,6 +56,7 @@ function readEastWestGatewaySetting(setting: Field): EastWestGatewaySetting {
   const selector = setting.get('workloadSelector')
   selector.only(['namespace', 'labels'])
   selector.get('labels').require('the labels of the gateway pods')
+  const annotations = setting.get('configGenerationMetadata').get('annotations')
   return {
     workloadSelector: {
       namespace: selector.get('namespace').text(undefined, dnsLabel),
@@ -65,9 +67,13 @@ function readEastWestGatewaySetting(setting: Field): EastWestGatewaySetting {
       item.get('serviceLabels').require('the labels of the services')
       return { serviceLabels: readLabels(item.get('serviceLabels')) }
     }),
-    mode: readMode(setting.get('configGenerationMetadata').get('annotations').get(MODE_ANNOTATION)),
+    mode: readMode(annotations.get(MODE_ANNOTATION)),
+    ports: parsePortList(annotations.get(PORTS_ANNOTATION).text('', portList)),
   }
 }
+
+const portList = (text: string): string | undefined =>
+  parsePortList(text) === undefined ? 'names or numbers of ports, separated by commas' : undefined
 
 function readMode(annotation: Field): ServiceMode | undefined {
   return annotation.present ? annotation.oneOf(SERVICE_MODES) : undefined

@@ -171,6 +171,8 @@ export interface EastWestGatewaySetting {
   readonly exposedServices: readonly { readonly serviceLabels: Readonly<Record<string, string>> }[]
   /** `configGenerationMetadata.annotations["isthmus.io/mode"]`; undefined: not said. */
   readonly mode: ServiceMode | undefined
+  /** `configGenerationMetadata.annotations["isthmus.io/exposed-ports"]`, names and numbers; undefined: all. */
+  readonly ports: readonly (string | number)[] | undefined
 }
 export type WorkspaceSetting = Base<
   'WorkspaceSetting',

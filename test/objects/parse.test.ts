@@ -61,6 +61,7 @@ t.test("the story's YAML works unchanged", async (t) => {
     workloadSelector: { namespace: 'bookinfo', labels: { app: 'eastwest-gateway' } },
     exposedServices: [],
     mode: undefined,
+    ports: undefined,
   }
   const [setting] = read('bookinfo-ws-eastwest.yaml')
   t.strictSame(setting?.spec, { defaultEastWestGatewaySettings: [all], failover: undefined })
@@ -74,6 +75,7 @@ t.test("the story's YAML works unchanged", async (t) => {
         workloadSelector: { namespace: 'eastwest', labels: { app: 'eastwest-gateway' } },
         exposedServices: [{ serviceLabels: { failover: 'enable' } }, { serviceLabels: { app: 'details' } }],
         mode: undefined,
+        ports: undefined,
       },
     ],
     failover: undefined,
