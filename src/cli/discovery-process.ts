@@ -4,6 +4,7 @@ import { ServiceEntryWriter } from '../controllers/service-entry-writer.ts'
 import { StatusWriter } from '../controllers/status-writer.ts'
 import { Discovery, type DiscoveryOptions } from '../discovery/discovery.ts'
 import type { Problem } from '../lib/result.ts'
+import { rememberTransition } from '../model/remembered-transition.ts'
 
 export interface DiscoveryProcessOptions extends DiscoveryOptions {
   readonly pods: GatewayPodOptions
@@ -51,6 +52,7 @@ export class DiscoveryProcess {
     const desired = this.discovery.desiredEntries()
     if (model === undefined || desired === undefined) return
     this.#entries.set(desired)
-    this.#status.set({ conditions: this.discovery.conditions(), gateways: model.gateways })
+    const networkChange = { cluster: model.self.id, remembered: rememberTransition(model.transition) }
+    this.#status.set({ conditions: this.discovery.conditions(), gateways: model.gateways, networkChange })
   }
 }

@@ -1,6 +1,7 @@
 import { canonicalJson } from '../lib/canonical.ts'
 import type { Clock } from '../lib/clock.ts'
 import type { Logger } from '../lib/log.ts'
+import { REMEMBERED, type RememberedTransition } from '../model/remembered-transition.ts'
 import { CONDITION_TYPES, type ModelCondition, type ModelGateway } from '../model/types.ts'
 import type { ObjectStore } from '../objects/store.ts'
 import { type Condition, type Kind, type KubeObject, refKey, refOf } from '../objects/types.ts'
@@ -15,6 +16,8 @@ export interface StatusWriterOptions {
 export interface StatusInput {
   readonly conditions: readonly ModelCondition[]
   readonly gateways: readonly ModelGateway[]
+  /** What the next process has to know of networks that are being named: into the status of this cluster's Cluster. */
+  readonly networkChange?: { readonly cluster: string; readonly remembered: RememberedTransition | undefined }
 }
 
 /** Kinds that we may say something about. A Secret has no status in Kubernetes; pods and slices belong to others. */
@@ -70,7 +73,10 @@ export class StatusWriter {
     for (const object of KINDS.flatMap((kind): readonly KubeObject[] => this.#options.store.list(kind))) {
       const key = refKey(refOf(object))
       present.add(key)
-      await this.#write(object, key, statusOf(object, byObject.get(key) ?? [], gateways))
+      await this.#write(object, key, {
+        ...statusOf(object, byObject.get(key) ?? [], gateways),
+        ...transitionOf(object, input.networkChange),
+      })
     }
     for (const key of this.#written.keys()) if (!present.has(key)) this.#written.delete(key)
   }
@@ -83,7 +89,8 @@ export class StatusWriter {
     const fresh =
       known === undefined &&
       sameConditions(object.conditions, status.conditions) &&
-      status.addresses === undefined
+      status.addresses === undefined &&
+      status[REMEMBERED] === undefined
     if (!fresh) await this.#options.store.updateStatus(refOf(object), { ...status })
     this.#written.set(key, text)
   }
@@ -93,6 +100,18 @@ interface Status {
   readonly conditions: readonly Condition[]
   /** Of a gateway: where other networks reach it. */
   readonly addresses?: readonly { readonly value: string; readonly port: number }[]
+  readonly [REMEMBERED]?: RememberedTransition | null
+}
+
+/** Nothing of it where no change is unfinished, and none was. */
+function transitionOf(
+  object: KubeObject,
+  change: StatusInput['networkChange'],
+): Pick<Status, typeof REMEMBERED> {
+  if (object.kind !== 'Cluster' || object.metadata.name !== change?.cluster) return {}
+  const status = object.raw['status'] as Record<string, unknown> | undefined
+  const { remembered = null } = change
+  return remembered === null && (status?.[REMEMBERED] ?? null) === null ? {} : { [REMEMBERED]: remembered }
 }
 
 function statusOf(

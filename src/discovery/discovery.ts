@@ -8,7 +8,8 @@ import { Readiness } from '../lib/readiness.ts'
 import { fail, type Problem } from '../lib/result.ts'
 import { computeModel, type ModelInput } from '../model/compute.ts'
 import { ModelStages } from '../model/model-stages.ts'
-import { TRANSITION_MS } from '../model/network-transition.ts'
+import { type NetworkTransition, TRANSITION_MS } from '../model/network-transition.ts'
+import { recallTransition } from '../model/remembered-transition.ts'
 import type { Model, ModelCondition } from '../model/types.ts'
 import type { ObjectStore } from '../objects/store.ts'
 import { type DomainBundle, domainBundle } from '../resources/envoy.ts'
@@ -236,7 +237,7 @@ export class Discovery {
       trustDomain,
       list: (kind) => store.list(kind),
       refused: (kind) => store.refused(kind),
-      transition: { previous: this.#state?.model.transition, nowMs: this.#clock.now() },
+      transition: { previous: this.#lastTransition(), nowMs: this.#clock.now() },
       bundleOf: (peer) => (peer === undefined ? identity.bundle : this.#trust.bundleOf(peer)),
     }
     const model = computeModel(input, this.#stages)
@@ -254,6 +255,13 @@ export class Discovery {
     this.#authorizer.changed(model, trust)
     this.#peers.sync(model)
     if (renewed) this.#peers.reconnect()
+  }
+
+  /** At the start, what the process before wrote down in the middle of a change. */
+  #lastTransition(): NetworkTransition | undefined {
+    const { cluster, store } = this.#options
+    if (this.#state !== undefined) return this.#state.model.transition
+    return recallTransition(store.list('Cluster'), cluster, this.#clock.now())
   }
 
   /** Networks that were named by halves stay so for a time only. */
