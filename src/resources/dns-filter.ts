@@ -1,4 +1,5 @@
 // DNS that an Envoy answers itself (`envoy.filters.udp.dns_filter`): the same names as our own sidecar's DNS server.
+import { isIPv4 } from 'node:net'
 import { create } from '@bufbuild/protobuf'
 import { SocketAddress_Protocol } from '../xds/gen/envoy/config/core/v3/address_pb.js'
 import { type Listener, ListenerSchema } from '../xds/gen/envoy/config/listener/v3/listener_pb.js'
@@ -33,7 +34,9 @@ export function dnsListener(table: Readonly<Record<string, NameInfo>>, options: 
           virtualDomains: Object.entries(table).map(([name, { ips }]) => ({
             name,
             answerTtl: seconds(TTL_SECONDS),
-            endpoint: { endpointConfig: { case: 'addressList' as const, value: { address: [...ips] } } },
+            endpoint: {
+              endpointConfig: { case: 'addressList' as const, value: { address: ips.flatMap(both) } },
+            },
           })),
         },
       },
@@ -51,6 +54,12 @@ export function dnsListener(table: Readonly<Record<string, NameInfo>>, options: 
     ],
   })
 }
+
+/**
+ * A filter that has no address of the family asked for says that there is no such name (NXDOMAIN), which resolvers like musl's take for the
+ * whole answer. So it has one, and it is the same: RFC 4291 section 2.5.5.2.
+ */
+const both = (ip: string): string[] => (isIPv4(ip) ? [ip, `::ffff:${ip}`] : [ip])
 
 function forwarding(resolvers: readonly SocketName[]) {
   const cares = create(CaresDnsResolverConfigSchema, {

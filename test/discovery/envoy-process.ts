@@ -20,6 +20,8 @@ export interface EnvoyOptions {
   readonly credential: Readonly<Record<'certificate' | 'key' | 'ca', string>> | undefined
   /** State of the world instead of Delta. */
   readonly sotw?: boolean
+  /** Further claims of the node. */
+  readonly metadata?: Readonly<Record<string, string>>
 }
 
 /** Writes its files into `folder` and starts it. JSON is YAML. */
@@ -42,6 +44,7 @@ export async function startEnvoy(folder: string, options: EnvoyOptions): Promise
       metadata: {
         CLUSTER_ID: options.cluster,
         ISTHMUS_BIND: options.bind,
+        ...options.metadata,
         ...(credential && { ISTHMUS_CREDENTIAL_FILE: file('sds.yaml') }),
       },
     },
