@@ -70,9 +70,9 @@ export class FullState {
     const version = payload === view ? mapVersion(view) : setVersion(payload.values())
     if (version === this.#refusedVersion && !owed) return undefined
     const resources = [...payload.values()]
-    const has = this.#refusedVersion === undefined ? this.#last : this.#before
-    const fresh = resources.filter((one) => has.get(one.name)?.version !== one.version)
-    this.#before = has
+    // After a refusal the client may have either: what it had, or part of what it refused.
+    if (this.#refusedVersion === undefined) this.#before = this.#last
+    const fresh = resources.filter((one) => !isIn(this.#last, one) || !isIn(this.#before, one))
     this.#last = payload
     this.#refusedVersion = undefined
     return { version, resources, fresh }
@@ -93,4 +93,8 @@ export class FullState {
 function covered(state: View, interest: Interest): View {
   if (interest.wildcard) return state
   return new Map([...state].filter(([name]) => interest.covers(name)))
+}
+
+function isIn(state: View, { name, version }: XdsResource): boolean {
+  return state.get(name)?.version === version
 }
