@@ -4,17 +4,14 @@
 // Make before break: CDS, EDS, SDS, LDS, RDS, NDS, others; then removals, in the order in which nothing refers to what goes.
 // LDS, RDS and NDS wait for the answer to CDS, because an Envoy holds that answer while a cluster warms; EDS and SDS must not
 // wait for it, because they are what the cluster warms with.
+import type { ClientTraits } from './client-traits.ts'
 import { endpointsOf } from './endpoints-of.ts'
 import { nonceOf } from './frames.ts'
+import { Heartbeats } from './heartbeats.ts'
 import type { Push, Variant, XdsRequest } from './messages.ts'
 import { NackDamping } from './nack-damping.ts'
-import {
-  type Progress,
-  Subscription,
-  type SubscriptionStatus,
-  type Verdict,
-  type View,
-} from './subscription.ts'
+import type { Progress } from './progress.ts'
+import { Subscription, type SubscriptionStatus, type Verdict, type View } from './subscription.ts'
 import { BREAK_ORDER, byMakeOrder, isWholeState, NEVER_ANSWERED, WAITS_FOR_CLUSTERS } from './type-rules.ts'
 import { TYPE } from './types.ts'
 
@@ -39,7 +36,8 @@ export class AdsStream {
   /** When something of the type was refused last. */
   readonly #refusedMs = new Map<string, number>()
   readonly #damping = new NackDamping()
-  #resumesNamed = false
+  readonly #heartbeats = new Heartbeats()
+  #traits: ClientTraits = { resumesNamed: false, ttl: false, resourceErrors: false }
   #nonce = 0
 
   constructor(options: AdsStreamOptions) {
@@ -48,9 +46,9 @@ export class AdsStream {
     this.#ackTimeoutMs = options.ackTimeoutMs ?? 5_000
   }
 
-  /** The client keeps named resources over reconnects and need not be sent what it has (see SubscriptionRules). */
-  resumeNamed(): void {
-    this.#resumesNamed = true
+  /** What the client can do. Before its first request; until then it can do nothing special. */
+  serve(traits: ClientTraits): void {
+    this.#traits = traits
   }
 
   request(request: XdsRequest, nowMs: number): Verdict {
@@ -76,18 +74,22 @@ export class AdsStream {
 
   /** Gives up waiting for answers that are overdue. Returns when to call again and to pull (milliseconds, same clock), if ever. */
   expire(nowMs: number): number | undefined {
-    let next = this.#damping.nextMs(nowMs)
+    let next = earlier(this.#damping.nextMs(nowMs), this.#heartbeats.nextMs(nowMs))
     for (const [typeUrl, deadline] of this.#deadlines) {
       if (deadline <= nowMs) {
         this.#subscriptions.get(typeUrl)?.release()
         this.#deadlines.delete(typeUrl)
-      } else if (next === undefined || deadline < next) next = deadline
+      } else next = earlier(next, deadline)
     }
     return next
   }
 
   /** The next response to write, or undefined: call again after the next event. */
   pull(nowMs: number): Push | undefined {
+    return this.#pullContent(nowMs) ?? this.#pullHeartbeat(nowMs)
+  }
+
+  #pullContent(nowMs: number): Push | undefined {
     let held = false
     for (const subscription of this.#ordered) {
       if (WAITS_FOR_CLUSTERS.has(subscription.rules.typeUrl) && this.#clustersBusy(nowMs)) held = true
@@ -146,12 +148,32 @@ export class AdsStream {
     if (push === undefined) return undefined
     this.#nonce++
     this.#deadlines.set(typeUrl, nowMs + this.#ackTimeoutMs)
+    if (this.#keepsAlive(subscription)) this.#heartbeats.sent(typeUrl, push.fresh, nowMs)
     // A changed cluster warms again and its client does not ask again: its endpoints follow unasked, changed or not.
     if (typeUrl === TYPE.cluster) {
       const names = push.fresh.map(endpointsOf).filter((name) => name !== undefined)
       this.#subscriptions.get(TYPE.endpoints)?.force(names)
     }
-    return push
+    return this.#keepsAlive(subscription) ? { ...push, ttl: true } : push
+  }
+
+  #pullHeartbeat(nowMs: number): Push | undefined {
+    for (const typeUrl of this.#heartbeats.due(nowMs)) {
+      const subscription = this.#subscriptions.get(typeUrl)
+      if (subscription === undefined || subscription.awaiting) continue
+      const push = subscription.heartbeat(this.#options.view(typeUrl), nonceOf(this.#nonce + 1))
+      this.#heartbeats.beaten(typeUrl, push !== undefined, nowMs)
+      if (push === undefined) continue
+      this.#nonce++
+      this.#deadlines.set(typeUrl, nowMs + this.#ackTimeoutMs)
+      return push
+    }
+    return undefined
+  }
+
+  /** A complete state has no room for what has no body. */
+  #keepsAlive({ rules: { variant, wholeState } }: Subscription): boolean {
+    return this.#traits.ttl && (variant === 'delta' || !wholeState)
   }
 
   /** Clusters are on their way and not yet taken, or endpoints that they wait for are. */
@@ -168,7 +190,8 @@ export class AdsStream {
     if (subscription === undefined) {
       const wholeState = isWholeState(typeUrl)
       const { variant } = this.#options
-      subscription = new Subscription({ typeUrl, variant, wholeState, resumesNamed: this.#resumesNamed })
+      const { resumesNamed, resourceErrors: tellsNotFound } = this.#traits
+      subscription = new Subscription({ typeUrl, variant, wholeState, resumesNamed, tellsNotFound })
       this.#subscriptions.set(typeUrl, subscription)
       this.#ordered = [...this.#ordered, subscription].sort((a, b) =>
         byMakeOrder(a.rules.typeUrl, b.rules.typeUrl),
@@ -176,4 +199,8 @@ export class AdsStream {
     }
     return subscription
   }
+}
+
+function earlier(a: number | undefined, b: number | undefined): number | undefined {
+  return a === undefined || b === undefined ? (a ?? b) : Math.min(a, b)
 }

@@ -7,7 +7,7 @@ import { writeNode } from './codec-request.ts'
 import { type ClientStatusRequest, ClientStatusRequestSchema } from './gen/envoy/service/status/v3/csds_pb.js'
 import { GRPC, type Refusal } from './grpc.ts'
 import { matchesAny, UnsupportedMatcher } from './node-matcher.ts'
-import type { Progress, ResourceProgress } from './subscription.ts'
+import type { Progress, ResourceProgress } from './progress.ts'
 import { type NodeInfo, TYPE } from './types.ts'
 
 const LEN = WireType.LengthDelimited

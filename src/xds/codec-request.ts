@@ -18,6 +18,9 @@ export interface RequestLimits {
   readonly maxMetadata?: number
 }
 
+/** `node.client_features` beyond these are not read; there are about ten in the world. */
+const MAX_FEATURES = 64
+
 interface Fields {
   typeUrl: string
   node: NodeInfo | undefined
@@ -98,6 +101,7 @@ function readNode(bytes: Uint8Array, maxMetadata: number): NodeInfo {
   const [id = '', cluster = '', userAgentName = ''] = readStrings(bytes, [1, 2, 6])
   let metadata: JsonObject = {}
   let locality: readonly (string | undefined)[] = []
+  const clientFeatures: string[] = []
   const reader = new BinaryReader(bytes)
   while (reader.pos < reader.len) {
     const [field, wire] = reader.tag()
@@ -106,7 +110,9 @@ function readNode(bytes: Uint8Array, maxMetadata: number): NodeInfo {
       if (struct.length > maxMetadata)
         throw new Error(`node.metadata of ${struct.length} bytes, at most ${maxMetadata}`)
       metadata = toJson(StructSchema, fromBinary(StructSchema, struct)) as JsonObject
-    } else if (field === 4 && wire === LEN) locality = readStrings(reader.bytes(), [1, 2])
+    } else if (field === 10 && wire === LEN && clientFeatures.length < MAX_FEATURES)
+      clientFeatures.push(reader.string())
+    else if (field === 4 && wire === LEN) locality = readStrings(reader.bytes(), [1, 2])
     else reader.skip(wire, field)
   }
   return {
@@ -115,6 +121,7 @@ function readNode(bytes: Uint8Array, maxMetadata: number): NodeInfo {
     metadata,
     locality: { region: locality[0] ?? '', zone: locality[1] ?? '' },
     userAgentName,
+    ...(clientFeatures.length > 0 && { clientFeatures }),
   }
 }
 
@@ -171,6 +178,7 @@ export function writeNode(writer: BinaryWriter, field: number, node: NodeInfo): 
   writeString(writer, 2, node.locality.zone)
   writer.join()
   writeString(writer, 6, node.userAgentName)
+  for (const feature of node.clientFeatures ?? []) writeString(writer, 10, feature)
   writer.join()
 }
 

@@ -3,6 +3,7 @@
 import { BinaryReader, BinaryWriter, WireType } from '@bufbuild/protobuf/wire'
 import { contentHash } from '../lib/canonical.ts'
 import { fail, ok, type Result } from '../lib/result.ts'
+import { GRPC } from './grpc.ts'
 import type { Content, Variant, XdsResponse } from './messages.ts'
 import type { XdsResource } from './types.ts'
 
@@ -27,7 +28,41 @@ export function encodeContent(variant: Variant, content: Content, identifier = '
       .tag(1, LEN)
       .string(identifier)
       .join()
-  return [writer.finish(), ...content.resources.map((one) => chunkOf(variant, one))]
+  for (const name of content.notFound ?? []) writeNotFound(writer, variant, name)
+  const chunk = (one: XdsResource) =>
+    content.ttl === true && one.ttlMs !== undefined ? enveloped(variant, one, true) : chunkOf(variant, one)
+  const heartbeats = (content.heartbeats ?? []).map((one) => enveloped(variant, one, false))
+  return [writer.finish(), ...content.resources.map(chunk), ...heartbeats]
+}
+
+/** `ResourceError`: a `ResourceName` and a `google.rpc.Status`. Newer than the generated code: field 7, in Delta 9. */
+function writeNotFound(writer: BinaryWriter, variant: Variant, name: string): void {
+  writer.tag(variant === 'sotw' ? 7 : 9, LEN).fork()
+  writer.tag(1, LEN).fork().tag(1, LEN).string(name).join()
+  writer.tag(2, LEN).fork().tag(1, WireType.Varint).int32(GRPC.notFound)
+  writer.tag(2, LEN).string('does not exist').join()
+  writer.join()
+}
+
+/** A resource with the time after which it ends; without its body, a heartbeat. */
+function enveloped(variant: Variant, resource: XdsResource, withBody: boolean): Uint8Array {
+  const writer = new BinaryWriter().tag(2, LEN).fork()
+  if (variant === 'sotw') writer.tag(1, LEN).string(ENVELOPED).tag(2, LEN).fork()
+  writer.tag(1, LEN).string(resource.version)
+  if (withBody) {
+    writer.tag(2, LEN).fork()
+    writeAny(writer, resource)
+    writer.join()
+  }
+  writer.tag(3, LEN).string(resource.name)
+  // `google.protobuf.Duration`.
+  const { ttlMs = 0 } = resource
+  writer.tag(6, LEN).fork()
+  writer.tag(1, WireType.Varint).int64(Math.floor(ttlMs / 1_000))
+  writer.tag(2, WireType.Varint).int32((ttlMs % 1_000) * 1_000_000)
+  writer.join()
+  if (variant === 'sotw') writer.join()
+  return writer.join().finish()
 }
 
 /** The field that is left out above. Protobuf fields may stand in any order, and it has the same number in both variants. */

@@ -11,6 +11,8 @@ const NONCE_BYTES = 2 + NONCE_LENGTH
 /** How many frames of one state of a type are kept: those in step share the first, whoever comes new or lags behind the others. */
 const FRAMES_PER_STATE = 8
 
+const NOTHING: readonly never[] = []
+
 interface Frame {
   readonly variant: Variant
   readonly identifier: string
@@ -39,8 +41,7 @@ export function sharedFrame(variant: Variant, push: Push, identifier: string): B
   const known = kept[index]
   if (index > 0) kept.unshift(...kept.splice(index, 1))
   if (known !== undefined) return known.bytes
-  const { typeUrl, version, resources, removed } = push
-  const content: Content = { typeUrl, version, resources, removed }
+  const { nonce: _nonce, view: _view, ...content } = push
   const parts = encodeContent(variant, content, identifier)
   const length = parts.reduce((sum, part) => sum + part.length, NONCE_BYTES)
   const bytes = Buffer.concat([messagePrefix(length), ...parts])
@@ -60,10 +61,13 @@ function sameContent(a: Content, b: Content): boolean {
     a.typeUrl === b.typeUrl &&
     a.version === b.version &&
     sameMembers(a.resources, b.resources) &&
-    sameMembers(a.removed, b.removed)
+    sameMembers(a.removed, b.removed) &&
+    a.ttl === b.ttl &&
+    sameMembers(a.notFound ?? NOTHING, b.notFound ?? NOTHING) &&
+    sameMembers(a.heartbeats ?? NOTHING, b.heartbeats ?? NOTHING)
   )
 }
 
-function sameMembers<T>(a: readonly T[], b: readonly T[]): boolean {
+function sameMembers(a: readonly unknown[], b: readonly unknown[]): boolean {
   return a === b || (a.length === b.length && a.every((one, index) => one === b[index]))
 }

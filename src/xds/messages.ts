@@ -32,6 +32,12 @@ export interface Content {
   readonly resources: readonly XdsResource[]
   /** Delta only. */
   readonly removed: readonly string[]
+  /** Asked for and not there (`resource_errors`, NOT_FOUND); SotW only, and only to clients that read it. */
+  readonly notFound?: readonly string[]
+  /** Kept alive: sent without their bodies. */
+  readonly heartbeats?: readonly XdsResource[]
+  /** Resources go with the time after which they end, where they have one. */
+  readonly ttl?: boolean
 }
 
 /** A response as the server sends it to one stream. */

@@ -6,6 +6,7 @@ import type { Logger } from '../lib/log.ts'
 import type { Result } from '../lib/result.ts'
 import { AdsStream } from './ads-stream.ts'
 import type { ClientConfig } from './client-status.ts'
+import { clientTraits } from './client-traits.ts'
 import { decodeRequest } from './codec-request.ts'
 import { nonceTail, sharedFrame } from './frames.ts'
 import { closeSoon, GRPC, MessageReader, type Refusal, trailersOf } from './grpc.ts'
@@ -14,9 +15,6 @@ import { RequestGate, type RequestLimits } from './request-gate.ts'
 import type { Changes, ViewSource } from './snapshot-cache.ts'
 import type { SubscriptionStatus, View } from './subscription.ts'
 import type { NodeInfo, StreamPeer } from './types.ts'
-
-/** Our own clients keep named resources over a reconnect, so that those that they still have need not be sent. */
-export const OWN_USER_AGENT = 'isthmus'
 
 export interface StreamLimits extends RequestLimits {
   /** Largest request, bytes. */
@@ -219,7 +217,7 @@ export class ServerStream {
   #admit(node: NodeInfo, typeUrl: string): Refusal | undefined {
     const verdict = this.#host.authorize(this.#peer, node, typeUrl)
     if (!verdict.ok) return verdict.error
-    if (this.#sources.size === 0 && node.userAgentName === OWN_USER_AGENT) this.#state.resumeNamed()
+    if (this.#sources.size === 0) this.#state.serve(clientTraits(node, this.#variant))
     this.#sources.set(typeUrl, verdict.value)
     this.#watch()
     return undefined

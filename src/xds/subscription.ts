@@ -4,6 +4,7 @@
 import { FullState } from './full-state.ts'
 import { Interest } from './interest.ts'
 import type { Push, Variant, XdsRequest } from './messages.ts'
+import type { Progress } from './progress.ts'
 import { mapVersion } from './resource.ts'
 import type { XdsResource } from './types.ts'
 
@@ -25,6 +26,8 @@ export interface SubscriptionRules {
    * a reconnect: an Envoy whose EDS is skipped stands with empty hosts (envoy issues 22418, 31535). Wildcards always resume.
    */
   readonly resumesNamed: boolean
+  /** SotW: says what was asked for and does not exist (`resource_errors`). */
+  readonly tellsNotFound: boolean
 }
 
 export interface SubscriptionStatus {
@@ -35,27 +38,6 @@ export interface SubscriptionStatus {
   readonly lastError: string
   readonly subscribed: number | '*'
 }
-
-/** One resource on its way to one client. */
-export interface Progress {
-  readonly name: string
-  /** What the client should have; undefined when it is not there (any more). */
-  readonly resource: XdsResource | undefined
-  readonly progress: ResourceProgress
-  /** Why it was refused; empty unless `nacked`. */
-  readonly error: string
-}
-
-/** How far one resource has come with one client. */
-export type ResourceProgress =
-  /** Wanted, and not there. */
-  | 'missing'
-  /** There, and not sent yet in any form. */
-  | 'unsent'
-  /** Sent, and not answered; or taken in an older form. */
-  | 'pending'
-  | 'acked'
-  | 'nacked'
 
 export interface PushLimits {
   readonly nonce: string
@@ -231,7 +213,8 @@ export class Subscription {
   ): (Push & { readonly fresh: readonly XdsResource[] }) | undefined {
     if (this.#outstanding !== undefined || (this.#dirty.size === 0 && !this.#owed)) return undefined
     if (this.#state === undefined) return this.#nextNamed(phase, view, limits)
-    const owed = this.#owed || [...this.#forced].some((name) => view.has(name))
+    const notFound = this.rules.tellsNotFound ? [...this.#forced].filter((name) => !view.has(name)) : NOBODY
+    const owed = this.#owed || notFound.length > 0 || [...this.#forced].some((name) => view.has(name))
     const answer = this.#state.next(phase, view, this.#interest, this.#dirty, owed)
     if (answer === undefined) return undefined
     // Whoever asked is answered, by absence too; who asked for what was not there is once it is.
@@ -242,12 +225,14 @@ export class Subscription {
       resources: answer.resources,
       removed: NOBODY,
       fresh: answer.fresh,
+      ...(notFound.length > 0 && { notFound }),
     }
   }
 
   #nextNamed(phase: Phase, view: View, limits: PushLimits) {
     const resources: XdsResource[] = []
     const removed: string[] = []
+    const notFound: string[] = []
     let bytes = 0
     for (const name of this.#dirty) {
       const resource = view.get(name)
@@ -263,6 +248,7 @@ export class Subscription {
           bytes += size
         }
         if (!sayable) {
+          if (forced && this.rules.tellsNotFound) notFound.push(name)
           this.#has.delete(name)
           this.#refused.delete(name)
         }
@@ -273,10 +259,23 @@ export class Subscription {
       this.#dirty.delete(name)
       this.#forced.delete(name)
     }
-    if (resources.length + removed.length === 0 && !(this.#owed && phase === 'make')) return undefined
+    const count = resources.length + removed.length + notFound.length
+    if (count === 0 && !(this.#owed && phase === 'make')) return undefined
     const version = mapVersion(view)
     this.#send(limits.nonce, version, resources, removed)
-    return { ...this.#envelope(limits.nonce, version, view), resources, removed, fresh: resources }
+    const said = { resources, removed, ...(notFound.length > 0 && { notFound }) }
+    return { ...this.#envelope(limits.nonce, version, view), ...said, fresh: resources }
+  }
+
+  /** What the client took and has to be kept alive, in a response of its own; undefined when there is nothing (any more). */
+  heartbeat(view: View, nonce: string): Push | undefined {
+    const heartbeats = [...view.values()].filter(
+      ({ name, version, ttlMs }) => ttlMs !== undefined && this.#has.get(name) === version,
+    )
+    if (heartbeats.length === 0) return undefined
+    const version = mapVersion(view)
+    this.#send(nonce, version, [], NOBODY)
+    return { ...this.#envelope(nonce, version, view), resources: [], removed: NOBODY, heartbeats }
   }
 
   #lacks(resource: XdsResource): boolean {

@@ -27,6 +27,11 @@ export interface XdsResource {
   readonly anyTypeUrl: string
   /** `Any.value`. */
   readonly body: Uint8Array
+  /**
+   * It ends by itself unless it is kept alive, milliseconds; told only to clients that say they support it, and in SotW only of types
+   * that are wanted by name.
+   */
+  readonly ttlMs?: number
 }
 
 /** What one view holds, by type URL and name. Immutable. */
@@ -39,6 +44,7 @@ export interface NodeInfo {
   readonly metadata: Readonly<Record<string, unknown>>
   readonly locality: { readonly region: string; readonly zone: string }
   readonly userAgentName: string
+  readonly clientFeatures?: readonly string[]
 }
 
 /** Where a stream comes from, as the transport proved it. */

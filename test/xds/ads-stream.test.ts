@@ -297,7 +297,7 @@ t.test('Delta: what the client should not have any more is removed on reconnect'
   )
 
   const own = new Bench()
-  own.stream.resumeNamed()
+  own.stream.serve({ resumesNamed: true, ttl: false, resourceErrors: false })
   own.set(EDS, endpoints('kept'), endpoints('changed', 2))
   const versions = new Map([
     ['kept', endpoints('kept').version],

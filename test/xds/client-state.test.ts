@@ -48,7 +48,7 @@ class Wire {
     this.#up = []
     this.#down = []
     this.#stream = new AdsStream({ variant: this.#variant, view: () => this.view })
-    this.#stream.resumeNamed()
+    this.#stream.serve({ resumesNamed: true, ttl: false, resourceErrors: false })
     this.client.opened()
     this.#say()
     return this.#stream

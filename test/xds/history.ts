@@ -9,7 +9,7 @@ import { byName, cluster, plain, request } from './fixtures.ts'
 import { Oracle } from './oracle.ts'
 
 /** What is checked: the stream's state machine, or a broken copy of it. */
-export type Machine = Pick<AdsStream, 'request' | 'changed' | 'expire' | 'pull' | 'resumeNamed'>
+export type Machine = Pick<AdsStream, 'request' | 'changed' | 'expire' | 'pull' | 'serve'>
 export type Build = (options: AdsStreamOptions) => Machine
 
 export const TYPES = [TYPE.cluster, TYPE.endpoints, TYPE.listener, TYPE.secret] as const
@@ -279,7 +279,7 @@ export class History {
     const ackTimeoutMs = ACK_TIMEOUT_MS
     const of = (typeUrl: string) => this.#cache.current().get(typeUrl) ?? new Map<string, XdsResource>()
     const machine = this.#options.build({ variant: this.#variant, view: of, budget, ackTimeoutMs })
-    if (this.#options.resumesNamed) machine.resumeNamed()
+    if (this.#options.resumesNamed) machine.serve({ resumesNamed: true, ttl: false, resourceErrors: false })
     const oracle = new Oracle({
       variant: this.#variant,
       view: (typeUrl) => new Map([...of(typeUrl)].map(([name, { version }]) => [name, version])),

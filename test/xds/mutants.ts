@@ -1,5 +1,6 @@
 // The mistakes of home-made servers, each put on top of the real state machine: what the checker is checked with.
 import { AdsStream, type AdsStreamOptions } from '../../src/xds/ads-stream.ts'
+import type { ClientTraits } from '../../src/xds/client-traits.ts'
 import type { Push, XdsRequest } from '../../src/xds/messages.ts'
 import { TYPE } from '../../src/xds/types.ts'
 import type { Build, Machine } from './history.ts'
@@ -35,8 +36,8 @@ class Faithful implements Machine {
     return push
   }
 
-  resumeNamed(): void {
-    this.inner.resumeNamed()
+  serve(traits: ClientTraits): void {
+    this.inner.serve(traits)
   }
 }
 

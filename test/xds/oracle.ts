@@ -54,8 +54,6 @@ class TypeState {
   claims = false
   readonly refused = new Map<string, { readonly version: string; readonly batch: Batch | undefined }>()
   refusedState: Outstanding | undefined
-  /** What it wants and has changed since the last response. */
-  readonly touched = new Set<string>()
   /** SotW cannot say that something by name is gone; if it comes back it may be sent, the same or not. */
   readonly vanished = new Set<string>()
   outstanding: Outstanding | undefined
@@ -94,7 +92,6 @@ export class Oracle {
   changed(typeUrl: string, name: string): void {
     const type = this.#types.get(typeUrl)
     if (type?.wants(name) !== true) return
-    type.touched.add(name)
     if (!this.#options.view(typeUrl).has(name)) type.vanished.add(name)
   }
 
@@ -108,12 +105,11 @@ export class Oracle {
       type.claims = request.versionInfo !== ''
     if (this.#options.variant === 'sotw') this.#replace(type, request)
     else this.#update(type, request, first)
-    for (const name of [...type.told.keys(), ...type.due, ...type.refused.keys(), ...type.touched]) {
+    for (const name of [...type.told.keys(), ...type.due, ...type.refused.keys()]) {
       if (type.wants(name)) continue
       type.told.delete(name)
       type.due.delete(name)
       type.refused.delete(name)
-      type.touched.delete(name)
     }
     if (!type.wildcard) type.dueAll = false
   }
@@ -158,11 +154,7 @@ export class Oracle {
       const wanted = new Map([...view].filter(([name]) => type.wants(name)))
       // What was refused whole stands as long as nothing in it changes.
       const refused = type.refusedState?.state
-      if (
-        state &&
-        refused !== undefined &&
-        (type.touched.size > 0 ? same(wanted, refused) : isPart(wanted, refused))
-      )
+      if (state && refused !== undefined && isPart(wanted, refused) && isPart(part(refused, type), view))
         continue
       for (const [name, version] of wanted)
         if (type.told.get(name) !== version && type.refused.get(name)?.version !== version)
@@ -325,12 +317,12 @@ export class Oracle {
       type.due.delete(name)
     }
     type.dueAll = type.claims = false
-    type.touched.clear()
   }
 }
 
-function same(a: State, b: State): boolean {
-  return a.size === b.size && isPart(a, b)
+/** What is still wanted of it. */
+function part(state: State, type: TypeState): State {
+  return new Map([...state].filter(([name]) => type.wants(name)))
 }
 
 function isPart(a: State, b: State): boolean {

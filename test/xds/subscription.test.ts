@@ -59,6 +59,7 @@ class Pair {
       variant: this.#variant,
       wholeState: this.#wholeState,
       resumesNamed: true,
+      tellsNotFound: false,
     })
   }
 
@@ -244,6 +245,7 @@ t.test('a batch that is refused whole without a name loses nobody for good', asy
     variant: 'delta',
     wholeState: true,
     resumesNamed: true,
+    tellsNotFound: false,
   })
   let view = new Map([plain('a', '1'), plain('b', 'bad')].map((one) => [one.name, one]))
   let nonce = 0
@@ -274,6 +276,7 @@ t.test(
         variant,
         wholeState: true,
         resumesNamed: false,
+        tellsNotFound: false,
       })
       const good = new Map([['a', plain('a', '1')]])
       const bad = new Map([['a', plain('a', 'bad')]])
