@@ -118,6 +118,7 @@ function resolveService(
     annotations,
     selector: service.spec.selector,
     ports,
+    ...(ports.length < service.spec.ports.length && { notOnlyTcp: true as const }),
     ...(subsets.length > 0 && { subsets }),
     ...(rules.some(({ metadata, spec }) => metadata.namespace === namespace && spec.policy) && {
       policed: true as const,
@@ -211,7 +212,7 @@ function reportPorts(
       service,
       'Accepted',
       'PortsIgnored',
-      `spec.ports: ${list} not carried between clusters, only TCP`,
+      `spec.ports: ${list} not carried between clusters, only TCP; sidecars leave its name to ordinary DNS`,
     )
   }
   const selected = pods.select(service.metadata.namespace, service.spec.selector)

@@ -84,6 +84,8 @@ export interface ModelService {
   readonly selector: Readonly<Record<string, string>>
   /** TCP ports only. */
   readonly ports: readonly ModelPort[]
+  /** It has ports of UDP or SCTP too, which nobody but the cluster itself can serve. */
+  readonly notOnlyTcp?: true
   /** By name; absent: none. */
   readonly subsets?: readonly ModelSubset[]
   /** A DestinationRule of its own namespace has a traffic policy for all of it; absent: none has. */

@@ -3,6 +3,7 @@ import { parseSpiffeId } from '../identity/spiffe-id.ts'
 import { Memo } from '../lib/memo.ts'
 import { own } from '../lib/own.ts'
 import { type FailoverRule, failoverLabels, type Place, placeOf, priorityOf } from '../model/failover.ts'
+import { isClustersOwn } from '../model/host.ts'
 import { byText } from '../model/labels.ts'
 import { type ProxyProtocolVersion, proxyProtocolOf } from '../model/proxy-protocol.ts'
 import { endpointsIn } from '../model/subsets.ts'
@@ -46,6 +47,11 @@ export interface CallableHost {
   readonly own: boolean
   /** `name.namespace` does not lead here. */
   readonly noShortName: boolean
+  /**
+   * Its names are ordinary DNS's: it has ports that a sidecar's listener could not serve, UDP for example, and they must go on working
+   * under its name.
+   */
+  readonly leftToDns: boolean
 }
 
 /** Istio's name of an upstream: `outbound|9080|SUBSET|productpage.bookinfo.svc.cluster.local`, without a subset the whole port's. */
@@ -89,7 +95,9 @@ export function callableHosts(
 ): CallableHost[] {
   const { self, ownLabels, clusters, origins, failover } = model
   const cluster = { self, ownLabels, clusters, origins, failover, hostNames, narrowed }
-  const services = new Map(model.services.map((service) => [service.host, service]))
+  // What belongs to a cluster's own workings (its DNS, its API server) must not need a sidecar to be reached.
+  const ours = model.services.filter((service) => !isClustersOwn(service))
+  const services = new Map(ours.map((service) => [service.host, service]))
   const imports = new Map(model.imports.map((entry) => [entry.host, entry]))
   const hosts = [...new Set([...services.keys(), ...imports.keys()])].sort()
   return hosts.map((host) => {
@@ -135,6 +143,7 @@ function merge(inputs: HostInputs): CallableHost {
     proxyProtocol: service && proxyProtocolOf(service.annotations),
     own: service !== undefined,
     noShortName: service === undefined && entry?.noShortName === true,
+    leftToDns: service?.notOnlyTcp === true || ports.length === 0,
     ports: ports.map(([number, protocol]) => {
       const pods = service?.ports.find((port) => port.number === number)?.endpoints ?? []
       const parts = subsets.map((subset) => ({

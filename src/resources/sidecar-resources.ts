@@ -267,13 +267,13 @@ function listener(host: string, port: CallablePort, address: string, asHttp: boo
   })
 }
 
-/** A host and how it is found. Undefined where it found no room in the range: it has no name then. */
+/** A host and how it is found. Undefined where it found no room in the range, or is left to ordinary DNS: it has no name then. */
 type NamedHost = { readonly names: readonly string[]; readonly info: NameInfo } | undefined
 
 function namedHost(callable: CallableHost, address: string | undefined, memo: Memo): NamedHost {
-  const { host, name, namespace, noShortName } = callable
-  return memo.get(host, { host, name, namespace, noShortName, address }, (inputs) => {
-    if (inputs.address === undefined) return undefined
+  const { host, name, namespace, noShortName, leftToDns } = callable
+  return memo.get(host, { host, name, namespace, noShortName, leftToDns, address }, (inputs) => {
+    if (inputs.address === undefined || inputs.leftToDns) return undefined
     const service = isService(inputs)
     const info = {
       ips: [inputs.address],

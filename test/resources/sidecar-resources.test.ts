@@ -198,6 +198,64 @@ t.test('a gateway known by host name is left out for an Envoy', async (t) => {
   t.strictSame(endpointsOf(build(byName, false)).localities, [])
 })
 
+t.test('a name is stable, whoever serves it: here, there, both, or nobody', async (t) => {
+  const addressOf = (yaml: string) =>
+    decodeNameTable(need(build(yaml), TYPE.nameTable, 'nametable').body).get('productpage.bookinfo')?.[0]
+  const local = service({ name: 'productpage', pods: ['10.0.2.10:8080'] })
+  const [here, both, there, nobody] = [
+    local,
+    imported + local,
+    imported,
+    service({ name: 'productpage' }),
+  ].map(addressOf)
+  t.match(here, /^127\.240\./)
+  t.strictSame([both, there, nobody], [here, here, here])
+})
+
+t.test(
+  'what a listener could not serve keeps its name from ordinary DNS, and its ClusterIP is never taken',
+  async (t) => {
+    const dns = (namespace: string) =>
+      yamlOf({
+        apiVersion: 'v1',
+        kind: 'Service',
+        metadata: { name: 'names', namespace },
+        spec: {
+          clusterIP: '10.96.0.10',
+          ports: [
+            { name: 'dns', port: 53, protocol: 'UDP' },
+            { name: 'dns-tcp', port: 53, protocol: 'TCP' },
+          ],
+        },
+      })
+    const resources = build(imported + dns('bookinfo') + dns('kube-system'))
+    const names = decodeNameTable(need(resources, TYPE.nameTable, 'nametable').body)
+    t.strictSame(
+      [...names.keys()].filter((name) => name.startsWith('names.')),
+      [],
+    )
+    t.ok(names.has('productpage.bookinfo'))
+    t.ok(
+      resources.has(`${TYPE.listener} names.bookinfo.svc.cluster.local_53`),
+      'its TCP is there for who asks for it',
+    )
+    t.notOk(
+      resources.has(`${TYPE.listener} names.kube-system.svc.cluster.local_53`),
+      'a cluster’s own workings need no sidecar',
+    )
+    for (const [key, resource] of resources) {
+      if (!key.startsWith(TYPE.listener)) continue
+      const accepted = acceptListener(resource)
+      t.match(accepted, { ok: true, value: { address: { host: /^127\.240\./ } } }, key)
+    }
+    const { conditions } = modelOf(dns('bookinfo'))
+    t.match(
+      conditions.find(({ reason }) => reason === 'PortsIgnored')?.message,
+      /leave its name to ordinary DNS/,
+    )
+  },
+)
+
 t.test('mutual TLS without a pinned id is not offered', async (t) => {
   const unpinned = imported.replace(/"subjectAltNames":\[[^\]]*\]/, '"subjectAltNames":[]')
   t.not(unpinned, imported)
