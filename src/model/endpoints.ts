@@ -67,6 +67,7 @@ function toEndpoint(
     draining: !ready && endpoint.serving && endpoint.terminating,
     zone: endpoint.zone,
     podName: endpoint.podName,
+    ...(endpoint.hostname !== undefined && { hostName: endpoint.hostname }),
     labels: pod?.metadata.labels ?? {},
     serviceAccount,
   }

@@ -13,15 +13,18 @@ export function serviceHost(name: string, namespace: string): string {
   return `${name}.${namespace}.${CLUSTER_DOMAIN}`
 }
 
-/** The service behind `name.namespace.svc.cluster.local`; undefined for any other host. */
+/**
+ * The service behind `name.namespace.svc.cluster.local`; with the name `pod.name` the pod of a headless service behind
+ * `pod.name.namespace.svc.cluster.local`. Undefined for any other host.
+ */
 export function parseServiceHost(
   host: string,
 ): { readonly name: string; readonly namespace: string } | undefined {
   if (!host.endsWith(`.${CLUSTER_DOMAIN}`)) return undefined
-  const [name, namespace, ...more] = host.slice(0, -CLUSTER_DOMAIN.length - 1).split('.')
-  if (name === undefined || name === '' || namespace === undefined || namespace === '' || more.length > 0)
-    return undefined
-  return { name, namespace }
+  const labels = host.slice(0, -CLUSTER_DOMAIN.length - 1).split('.')
+  const namespace = labels.pop() ?? ''
+  if (labels.length < 1 || labels.length > 2 || namespace === '' || labels.includes('')) return undefined
+  return { name: labels.join('.'), namespace }
 }
 
 /** Namespaces that every cluster has for itself: their Services are not "the same" elsewhere, whatever their names. */
@@ -35,18 +38,19 @@ export function isClustersOwn({
   readonly name: string
   readonly namespace: string
 }): boolean {
-  return CLUSTERS_OWN.has(namespace) || (namespace === 'default' && name === 'kubernetes')
+  return CLUSTERS_OWN.has(namespace) || (namespace === 'default' && /(^|\.)kubernetes$/.test(name))
 }
 
 /**
  * The names a user may mean by `text`, most literal first: `productpage.bookinfo` is itself (a ServiceEntry may have such
- * a host) and `productpage.bookinfo.svc.cluster.local`. Case and one trailing dot do not count (RFC 1035 2.3.3, 3.1).
+ * a host) and `productpage.bookinfo.svc.cluster.local`; three labels may be a pod's, `web-0.web.shop`. Case and one trailing dot do not count (RFC 1035 2.3.3, 3.1).
  */
 export function hostCandidates(text: string): readonly string[] {
   const host = (text.endsWith('.') ? text.slice(0, -1) : text).toLowerCase()
   const labels = host.split('.')
-  if (labels.length === 2) return [host, `${host}.${CLUSTER_DOMAIN}`]
-  if (labels.length === 3 && labels[2] === 'svc') return [host, `${host}.cluster.local`]
+  if ((labels.length === 3 || labels.length === 4) && labels.at(-1) === 'svc')
+    return [host, `${host}.cluster.local`]
+  if (labels.length === 2 || labels.length === 3) return [host, `${host}.${CLUSTER_DOMAIN}`]
   return [host]
 }
 

@@ -12,6 +12,7 @@ import {
 import type { Conditions } from './conditions.ts'
 import { endpointsOf } from './endpoints.ts'
 import { portListMistake } from './exposed-ports.ts'
+import { podServices } from './headless.ts'
 import { isDnsLabel, serviceHost } from './host.ts'
 import { byText, formatLabels } from './labels.ts'
 import { PodIndex } from './pod-index.ts'
@@ -33,7 +34,7 @@ interface ServiceInputs {
 /** Runs for a slice or a Service where it, or what it is resolved with, is another than at the last model. */
 export class ServiceStages {
   readonly slices = new Stage(({ slice }: { slice: EndpointSlice }, said) => isUsable(slice, said))
-  readonly services = new Stage(resolveService, { shares: true })
+  readonly services = new Stage(resolveServices, { shares: true })
 }
 
 /**
@@ -63,7 +64,7 @@ export function collectServices(
       rules: rulesOf.get(hostOf(service)) ?? [],
     }
     const resolved = stages.services.get(inputs, conditions, key)
-    if (resolved !== undefined) collected.push(resolved)
+    collected.push(...resolved)
   }
   for (const orphans of slicesOf.values()) {
     for (const slice of orphans) {
@@ -90,6 +91,12 @@ function podsOf(service: Service, slices: readonly EndpointSlice[], pods: PodInd
     }
   }
   return [...found]
+}
+
+/** The Service, and each pod of it that has a name of its own; empty where it cannot be called. */
+function resolveServices(inputs: ServiceInputs, conditions: Conditions): readonly ModelService[] {
+  const service = resolveService(inputs, conditions)
+  return service === undefined ? [] : [service, ...podServices(inputs.service, service, conditions)]
 }
 
 function resolveService(

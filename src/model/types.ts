@@ -51,6 +51,8 @@ export interface ModelEndpoint {
   readonly draining: boolean
   readonly zone: string
   readonly podName: string
+  /** Its own name under that of a headless Service; absent: none. */
+  readonly hostName?: string
   /** Labels of the pod behind it, where known. */
   readonly labels: Readonly<Record<string, string>>
   /** SPIFFE service account of the pod, '' where unknown. */
@@ -74,6 +76,7 @@ export interface ModelSubset {
 }
 
 export interface ModelService {
+  /** Of the Service; of one pod of a headless Service `POD.SERVICE`. */
   readonly name: string
   readonly namespace: string
   /** `productpage.bookinfo.svc.cluster.local`. */
@@ -88,6 +91,8 @@ export interface ModelService {
   readonly notOnlyTcp?: true
   /** By name; absent: none. */
   readonly subsets?: readonly ModelSubset[]
+  /** Set where it is one pod of a headless Service: the pod's host name. */
+  readonly pod?: string
   /** A DestinationRule of its own namespace has a traffic policy for all of it; absent: none has. */
   readonly policed?: true
   /** RFC 3339; absent where the object does not say. */

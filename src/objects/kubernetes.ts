@@ -118,6 +118,7 @@ function readSliceEndpoint(endpoint: Field, rule: (text: string) => string | und
   const ready = conditions.get('ready').flag(true)
   const target = endpoint.get('targetRef')
   endpoint.get('addresses').require('a list of addresses')
+  const hostname = endpoint.get('hostname').optionalText()
   return {
     addresses: endpoint.get('addresses').list((address) => address.text(undefined, rule)),
     ready,
@@ -125,6 +126,7 @@ function readSliceEndpoint(endpoint: Field, rule: (text: string) => string | und
     terminating: conditions.get('terminating').flag(false),
     zone: endpoint.get('zone').text(''),
     nodeName: endpoint.get('nodeName').text(''),
+    ...(hostname !== undefined && hostname !== '' && { hostname }),
     podName: target.get('kind').text('') === 'Pod' ? target.get('name').text('') : '',
   }
 }

@@ -82,6 +82,8 @@ export interface SliceEndpoint {
   readonly terminating: boolean
   readonly zone: string
   readonly nodeName: string
+  /** The pod's own name in the DNS of a headless Service; absent where it has none. */
+  readonly hostname?: string
   /** `Pod` target's name in the slice's namespace, or empty. */
   readonly podName: string
 }
