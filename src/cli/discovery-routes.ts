@@ -5,6 +5,7 @@ import { explainClient, explainServing, servingTarget } from '../model/explain.t
 import { exportsFor } from '../model/export-of.ts'
 import type { Model } from '../model/types.ts'
 import type { DiscoveryProcess } from './discovery-process.ts'
+import { peerMetrics } from './peer-metrics.ts'
 
 const LEVELS = new Set(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
 const NOT_READY: AdminReply = { status: 503, body: 'the model is not computed yet: see /status\n' }
@@ -129,21 +130,6 @@ export function discoveryMetrics(process: DiscoveryProcess): Metrics {
     help: 'Objects, files and peers that something is wrong with; /status names them.',
     collect: () => [{ value: process.problems().length }],
   })
-  metrics.gauge({
-    name: 'isthmus_discovery_peer_connected',
-    help: '1 while the subscription to a peer is up.',
-    labels: ['peer'],
-    collect: () =>
-      discovery
-        .status()
-        .peers.map((peer) => ({ value: Number(peer.connected), labels: { peer: peer.cluster } })),
-  })
-  metrics.gauge({
-    name: 'isthmus_discovery_peer_entries',
-    help: 'Hosts that a peer offers.',
-    labels: ['peer'],
-    collect: () =>
-      discovery.status().peers.map((peer) => ({ value: peer.entries, labels: { peer: peer.cluster } })),
-  })
+  peerMetrics(metrics, discovery)
   return metrics
 }

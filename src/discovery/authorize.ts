@@ -8,6 +8,7 @@ import { isMcpType, type NodeInfo, TYPE } from '../xds/types.ts'
 import { authorizeIstio } from './authorize-istio.ts'
 import { claim, clientKind, dnsClaim, overlongClaim, socketClaim } from './node-claims.ts'
 import { parseNodeId } from './node-id.ts'
+import { versionSkew } from './version-skew.ts'
 import type { ViewKey } from './views.ts'
 
 const DEFAULT_BIND = '127.240.0.0/16'
@@ -81,6 +82,8 @@ function authorizePeer(
       'type-not-allowed',
       `peer ${cluster.id} may subscribe to ${TYPE.serviceEntry} and the like, not to ${typeUrl}`,
     )
+  const skew = versionSkew(node.metadata['ISTHMUS_VERSION'])
+  if (skew !== undefined) return denied('version-skew', skew)
   const mismatch = claimMismatch(node, cluster)
   return mismatch === undefined
     ? ok({ view: { kind: 'exports', cluster: cluster.id }, peer: cluster })

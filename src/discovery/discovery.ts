@@ -1,3 +1,4 @@
+import { leafOf } from '../identity/credential.ts'
 import type { CredentialSource, Identity } from '../identity/identity.ts'
 import type { SigningCa } from '../identity/signing-ca.ts'
 import { serverTlsOptions } from '../identity/tls.ts'
@@ -16,11 +17,16 @@ import { type DomainBundle, domainBundle } from '../resources/envoy.ts'
 import type { EntryConfig } from '../resources/service-entry.ts'
 import { type Listening, XdsServer } from '../xds/server.ts'
 import type { Snapshot } from '../xds/types.ts'
-import { Agreement, writtenEntries } from './agreement.ts'
+import { Agreement, lossPolicyOf, writtenEntries } from './agreement.ts'
+import type { WatchedCertificate } from './certificate-watch.ts'
+import { Certificates } from './certificates.ts'
 import { Coalescer } from './coalescer.ts'
+import { Completeness } from './exports-identifier.ts'
 import { mintSvid } from './mint-svid.ts'
 import { Minter } from './minted-secret.ts'
+import type { PeerLink } from './peer-link.ts'
 import { Peers } from './peers.ts'
+import { ReverseStreams } from './reverse-streams.ts'
 import { discoveryStatus } from './status.ts'
 import { StreamAuthorizer } from './stream-authorizer.ts'
 import { type Trust, TrustKeeper } from './trust.ts'
@@ -64,6 +70,9 @@ export class Discovery {
   readonly #recompute: Coalescer
   readonly #peers: Peers
   readonly #agreement: Agreement
+  readonly #reverse: ReverseStreams
+  readonly #certificates: Certificates
+  readonly #completeness = new Completeness()
   readonly #trust = new TrustKeeper()
   readonly #stages = new ModelStages()
   readonly #authorizer: StreamAuthorizer
@@ -89,9 +98,13 @@ export class Discovery {
         this.#state === undefined || this.#views === undefined
           ? undefined
           : { ...this.#state, views: this.#views },
-      reauthorize: () => this.#server.reauthorize(),
+      reauthorize: () => {
+        this.#server.reauthorize()
+        this.#reverse.judgeAgain()
+      },
       minter: this.#minter,
-      heardFrom: (peer, node) => {
+      heardFrom: (peer, node, certificate) => {
+        if (certificate !== undefined) this.#certificates.seen(peer, certificate)
         if (this.#agreement.heardFrom(peer, node)) this.#tell()
       },
       clock: this.#clock,
@@ -101,6 +114,7 @@ export class Discovery {
       mayServe: (peer, source, typeUrl) => this.#authorizer.mayServe(peer, source, typeUrl),
       identify: (peer) => this.#authorizer.identify(peer),
       mayReadStatus: (peer) => this.#authorizer.mayReadStatus(peer),
+      onReverse: (stream, peer) => this.#reverse.accept(stream, peer),
       ready: () => this.readiness.ready,
       logger: this.#logger,
       clock: this.#clock,
@@ -110,11 +124,19 @@ export class Discovery {
       cluster: options.cluster,
       credential: () => this.#options.credentials.current()?.credential,
       written: () => writtenEntries(options.store),
+      policy: (cluster) => lossPolicyOf(options.store, cluster),
+      exports: (cluster) => this.#views?.source({ kind: 'exports', cluster }),
+      onCertificate: (cluster, der) => this.#certificates.seen(cluster, der),
       onChange: () => this.#tell(),
       logger: this.#logger,
       clock: this.#clock,
     })
     this.#agreement = new Agreement(options.store, this.#peers)
+    this.#certificates = new Certificates(this.#clock, () => this.#tell())
+    this.#reverse = new ReverseStreams({
+      identify: (peer) => this.#authorizer.identifyPeer(peer),
+      take: (cluster, stream) => this.#peers.take(cluster, stream),
+    })
   }
 
   /**
@@ -139,6 +161,7 @@ export class Discovery {
     this.#cancelTransition()
     this.#recompute.stop()
     this.#peers.stop()
+    this.#certificates.stop()
     await this.#secure?.catch(() => {})
     await this.#server.close(graceMs)
   }
@@ -175,7 +198,7 @@ export class Discovery {
   }
 
   status() {
-    return discoveryStatus({
+    const status = discoveryStatus({
       cluster: this.#options.cluster,
       pending: this.readiness.list(),
       ...this.#agreement.inputs(this.#state?.model),
@@ -183,12 +206,24 @@ export class Discovery {
       problems: this.problems(),
       clients: this.#server.clients(),
     })
+    return { ...status, conditions: this.conditions(), certificates: this.certificates() }
   }
 
   /** What the model made of each object, and where a peer's copy of them disagrees. */
   conditions(): readonly ModelCondition[] {
     const model = this.#state?.model
-    return [...(model?.conditions ?? []), ...this.#agreement.conditions(model)]
+    const certificates = this.#certificates.conditions((cluster) => this.#agreement.objectOf(cluster))
+    return [...(model?.conditions ?? []), ...this.#agreement.conditions(model), ...certificates]
+  }
+
+  /** Of each peer. */
+  peerLinks(): ReadonlyMap<string, PeerLink> {
+    return this.#peers.links()
+  }
+
+  /** What calls between clusters rest on: of this one and its peers. */
+  certificates(): readonly WatchedCertificate[] {
+    return this.#certificates.list()
   }
 
   clients() {
@@ -244,7 +279,8 @@ export class Discovery {
     const trust = this.#trust.collect(identity, model.peers)
     const bundles = share(this.#state?.bundles, trust.bundles.list.map(domainBundle))
     const clusterBundles = share(this.#state?.clusterBundles, this.#trust.clusterBundles(model))
-    const inputs = { model, bundles, clusterBundles }
+    const complete = this.#completeness.judge(model)
+    const inputs = { model, bundles, clusterBundles, complete }
     const renewed = this.#state !== undefined && this.#state.identity !== identity
     this.#state = { identity, model, trust, bundles, clusterBundles }
     this.#computed++
@@ -253,6 +289,8 @@ export class Discovery {
     else this.#views.refresh(inputs)
     this.#secureListener(identity, trust)
     this.#authorizer.changed(model, trust)
+    this.#certificates.trust(this.#trust.clusters(cluster, identity, model.peers))
+    this.#certificates.seen(cluster, leafOf(identity.credential))
     this.#peers.sync(model)
     if (renewed) this.#peers.reconnect()
   }

@@ -1,22 +1,36 @@
+import type { ServerHttp2Stream } from 'node:http2'
+import type { Client } from '@grpc/grpc-js'
+import { parseCertificate } from '../identity/certificate.ts'
 import type { Credential } from '../identity/credential.ts'
 import { discoveryId } from '../identity/spiffe-id.ts'
 import { discoveryTls } from '../identity/tls.ts'
 import { TrustBundles } from '../identity/trust-bundle.ts'
+import { Backoff } from '../lib/backoff.ts'
 import type { Clock } from '../lib/clock.ts'
 import type { Logger } from '../lib/log.ts'
-import { fail, ok, type Problem, problem, type Result } from '../lib/result.ts'
-import { ENTRY_NAMESPACE } from '../model/managed.ts'
+import { fail, ok, type Problem, type Result } from '../lib/result.ts'
+import { discoveryServerName } from '../model/discovery-name.ts'
 import type { Decision, Peer } from '../model/types.ts'
-import { decodeEntry, type EntryConfig } from '../resources/service-entry.ts'
-import { acceptEntry, OFFERS_MAX, type Offerer } from '../resources/service-entry-accept.ts'
-import { entryNames } from '../resources/service-entry-export.ts'
+import type { EntryConfig } from '../resources/service-entry.ts'
+import type { Offerer } from '../resources/service-entry-accept.ts'
 import { type ClientState, XdsClient, type XdsUpdate } from '../xds/client.ts'
-import { type NodeInfo, TYPE, type XdsResource } from '../xds/types.ts'
+import { GRPC } from '../xds/grpc.ts'
+import { ReverseOffer } from '../xds/reverse-offer.ts'
+import { ReverseSubscription } from '../xds/reverse-subscription.ts'
+import type { ViewSource } from '../xds/snapshot-cache.ts'
+import { type NodeInfo, TYPE } from '../xds/types.ts'
+import { readExportsIdentifier } from './exports-identifier.ts'
+import type { LossPolicy, PeerOffers, Taken } from './peer-offers.ts'
 import { parsePeerBundle } from './trust.ts'
-import type { ExportsIdentifier } from './views.ts'
 
-/** How many refused entries of a peer are remembered for the status. */
-const REFUSED_MAX = 100
+/** Ours are split at 3 MB; 4 MiB is what gRPC clients take by default. */
+const MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+/** How long a peer that sent what is refused whole is left alone, milliseconds. */
+const PENALTY = { baseMs: 1_000, maxMs: 60_000 }
+/** The part of its certificate's life after which the peer's server is asked for the next: renewed at half of it, it has one. */
+const LOOK_AGAIN = 0.75
+/** How long what the peer does not want is not offered again, milliseconds: its objects may be others by then. */
+const OFFER_AGAIN_MS = 60_000
 
 export interface PeerLinkOptions {
   readonly peer: Peer
@@ -24,29 +38,41 @@ export interface PeerLinkOptions {
   readonly node: () => NodeInfo
   /** The CAs that alone speak for the peer; undefined: its trust domain says enough. */
   readonly issuers: () => readonly string[] | undefined
-  /** What it offered in an earlier run; in force until it is heard. By host. */
-  readonly seed: ReadonlyMap<string, EntryConfig>
+  /** What it offers, with what it offered before this link; in force until it is heard. */
+  readonly offers: PeerOffers
+  readonly policy: () => LossPolicy
+  /** What we offer it, for a peer that cannot dial us. */
+  readonly exports: () => ViewSource | undefined
+  /** The DER of the certificate that its server answered with. */
+  readonly onCertificate: (der: Uint8Array) => void
   readonly onChange: () => void
   readonly logger: Logger
   readonly clock: Clock
 }
 
 /**
- * Our end of the subscription to one peer's exports. What it sent stays in force when it goes away; only what it deletes (a
- * tombstone, or the difference it tells at the reconnect) goes.
+ * Our end of the exchange with one peer: we dial it, subscribe to its exports, and offer it ours on the same connection; or, where we
+ * have no address of it, we subscribe on the connection that it has opened to us. What it sent stays in force when it goes away.
  */
 export class PeerLink {
   readonly peer: Peer
+  readonly offers: PeerOffers
   readonly #options: PeerLinkOptions
-  readonly #client: XdsClient
   readonly #bundles: TrustBundles
-  /** By resource name, as sent. */
-  readonly #entries = new Map<string, EntryConfig>()
-  /** What is refused of what it sent last, by resource name. */
-  readonly #refused = new Map<string, Problem>()
+  readonly #penalty: Backoff
+  readonly #client: XdsClient | undefined
+  #reverse: ReverseSubscription | undefined
+  #offered: ReverseOffer | undefined
+  #cancelOffer: () => void = () => {}
+  readonly #offerBackoff = new Backoff()
   #state: ClientState
+  #attempts = 0
   #heard = false
   #says: Decision | undefined
+  #cancelLease: () => void = () => {}
+  #cancelLook: () => void = () => {}
+  #cancelPenalty: (() => void) | undefined
+  #stopped = false
 
   static open(options: PeerLinkOptions): Result<PeerLink> {
     const parsed = parsePeerBundle(options.peer)
@@ -55,54 +81,77 @@ export class PeerLink {
 
   private constructor(options: PeerLinkOptions, bundles: TrustBundles) {
     this.peer = options.peer
+    this.offers = options.offers
     this.#options = options
     this.#bundles = bundles
-    const names = entryNames([...options.seed.keys()])
-    for (const [host, entry] of options.seed)
-      this.#entries.set(`${ENTRY_NAMESPACE}/${names.get(host)}`, entry)
-    // Claimed with no version: the peer sends them all again, and says which of them are gone.
-    const versions = new Map([...this.#entries.keys()].map((name) => [name, '']))
-    this.#client = new XdsClient({
-      target: { address: options.peer.adsAddress, tls: () => this.#tls() },
-      node: options.node,
-      initialVersions: new Map([[TYPE.serviceEntry, versions]]),
-      onUpdate: (_typeUrl, update) => this.#update(update),
-      onState: (state) => {
-        const changed = this.#state.phase !== state.phase
-        this.#state = state
-        if (changed) options.onChange()
-      },
-      logger: options.logger,
-      clock: options.clock,
-    })
-    this.#state = this.#client.state
-    this.#client.subscribe(TYPE.serviceEntry, '*')
+    this.#penalty = new Backoff(PENALTY)
+    this.#client = options.peer.adsAddress === '' ? undefined : this.#dialler()
+    const sinceMs = options.clock.now()
+    this.#state = this.#client?.state ?? { phase: 'waiting', sinceMs, lastError: 'it has not dialled us' }
+    this.#armLease()
   }
 
   start(): void {
-    this.#client.start()
+    this.#client?.start()
   }
 
   stop(): void {
-    this.#client.stop()
+    this.#stopped = true
+    this.#cancelLease()
+    this.#cancelLook()
+    this.#cancelPenalty?.()
+    this.#withdrawOurs()
+    this.#client?.stop()
+    this.#reverse?.end({ code: GRPC.unavailable, message: 'the link is closed' })
   }
 
   /** Opens the stream anew: with a new certificate, or because what our node says has changed. */
   reconnect(): void {
-    this.#client.reconnect()
+    if (this.#cancelPenalty === undefined) this.#client?.reconnect()
+    this.#reverse?.end({ code: GRPC.unavailable, message: 'to be opened anew' })
+  }
+
+  /** Subscribes on a stream that the peer has opened; why not, where we dial it ourselves. The last one opened counts. */
+  take(stream: ServerHttp2Stream): string | undefined {
+    if (this.#client !== undefined) return `${this.#options.node().cluster} dials ${this.peer.cluster} itself`
+    if (this.#cancelPenalty !== undefined) return this.offers.fault?.message ?? 'refused for now'
+    this.#reverse?.end({ code: GRPC.unavailable, message: 'another stream has been opened' })
+    this.#heard = false
+    const reverse: ReverseSubscription = new ReverseSubscription(stream, {
+      typeUrl: TYPE.serviceEntry,
+      node: this.#options.node(),
+      versions: this.#versions(),
+      maxMessageBytes: MAX_MESSAGE_BYTES,
+      onUpdate: (update) => this.#update(update),
+      onEnd: (reason, garbage) => {
+        if (this.#reverse !== reverse) return
+        this.#reverse = undefined
+        if (garbage) this.#suspend(this.offers.refuseAll('Garbage', `Garbage: ${reason}`, this.#now()))
+        this.#enter({ phase: 'waiting', sinceMs: this.#now(), lastError: reason })
+      },
+      clock: this.#options.clock,
+    })
+    this.#reverse = reverse
+    this.#enter({ phase: 'connected', sinceMs: this.#now(), lastError: '' })
+    return undefined
+  }
+
+  /** Whether the peer opened the stream that we subscribe on. */
+  get reversed(): boolean {
+    return this.#client === undefined
   }
 
   get connected(): boolean {
     return this.#state.phase === 'connected'
   }
 
-  /** What it offered is in force although it cannot be heard now. */
+  /** What it offered is in force although it cannot be heard now, or does not offer it any more. */
   get stale(): boolean {
-    return this.#entries.size > 0 && !(this.connected && this.#heard)
+    return this.offers.size > 0 && (!(this.connected && this.#heard) || this.offers.frozen > 0)
   }
 
   get lastError(): string {
-    return this.#state.lastError
+    return this.offers.fault?.message ?? this.#state.lastError
   }
 
   /** Whether the peer lets our network call; undefined before it spoke. */
@@ -112,71 +161,163 @@ export class PeerLink {
 
   /** Entries of it that are not taken, and why. */
   get refused(): readonly Problem[] {
-    return [...this.#refused.values()]
+    return this.offers.refused
   }
 
   /** What is in force, by host, as our own objects place it. */
-  offers(place: Pick<Offerer, 'network' | 'locality'>): Map<string, EntryConfig> {
-    const offers = new Map<string, EntryConfig>()
-    for (const entry of this.#entries.values()) {
-      const accepted = acceptEntry(entry, { ...this.peer, ...place })
-      const host = accepted.ok ? accepted.value.hosts[0] : undefined
-      if (accepted.ok && host !== undefined && !offers.has(host)) offers.set(host, accepted.value)
+  inForce(place: Pick<Offerer, 'network' | 'locality'>): ReadonlyMap<string, EntryConfig> {
+    return this.offers.inForce(place)
+  }
+
+  #dialler(): XdsClient {
+    const { peer, node, logger, clock } = this.#options
+    const addresses = peer.adsAddress.split(',').map((address) => address.trim())
+    const target = {
+      /** The next at each attempt. */
+      get address(): string {
+        return next()
+      },
+      tls: () => this.#tls(),
+      serverName: discoveryServerName(peer.cluster),
     }
-    return offers
+    const next = (): string => addresses[this.#attempts % addresses.length] ?? ''
+    const client = new XdsClient({
+      target,
+      node,
+      // Claimed with no version: the peer sends them all again, and says which of them are gone.
+      initialVersions: new Map([[TYPE.serviceEntry, this.#versions()]]),
+      maxMessageBytes: MAX_MESSAGE_BYTES,
+      onUpdate: (_typeUrl, update) => this.#update(update),
+      onState: (state) => this.#enter(state),
+      onConnected: (channel) => this.#offerOurs(channel),
+      onGarbage: (error) => this.#suspend(this.offers.refuseAll('Garbage', `Garbage: ${error}`, this.#now())),
+      logger,
+      clock,
+    })
+    client.subscribe(TYPE.serviceEntry, '*')
+    return client
+  }
+
+  #versions(): Map<string, string> {
+    return new Map(this.offers.names.map((name) => [name, '']))
+  }
+
+  /** Whether it wants them is for the peer to say: one that dials us asks for nothing here. */
+  #offerOurs(channel: Client): void {
+    this.#withdrawOurs()
+    const source = this.#options.exports()
+    if (source === undefined) return
+    const { logger, clock } = this.#options
+    const onEnd = (later: boolean) => {
+      const delayMs = later ? this.#offerBackoff.next() : OFFER_AGAIN_MS
+      this.#cancelOffer = clock.after(delayMs, () => this.#offerOurs(channel))
+    }
+    this.#offered = new ReverseOffer(channel, { source, typeUrl: TYPE.serviceEntry, onEnd, logger, clock })
+  }
+
+  #withdrawOurs(): void {
+    this.#cancelOffer()
+    this.#offered?.stop()
+    this.#offered = undefined
+  }
+
+  #enter(state: ClientState): void {
+    const before = this.#state
+    this.#state = state
+    if (state.phase === 'waiting') this.#attempts++
+    if (state.phase !== 'connected') {
+      this.#withdrawOurs()
+      this.#heard = false
+      this.offers.silent(this.#now())
+      this.#armLease()
+    }
+    if (before.phase !== state.phase || before.lastError !== state.lastError) this.#options.onChange()
   }
 
   #update({ upserted, removed, identifier }: XdsUpdate): readonly Problem[] {
-    const problems: Problem[] = []
-    for (const name of removed) {
-      this.#entries.delete(name)
-      this.#refused.delete(name)
-    }
-    for (const resource of upserted) {
-      const taken = this.#take(resource)
-      if (taken.ok) this.#refused.delete(resource.name)
-      else {
-        this.#refuse(resource.name, taken.error)
-        problems.push(problem(resource.name, taken.error.field, taken.error.message))
-      }
-    }
-    this.#heard = true
-    this.#says = readIdentifier(identifier) ?? this.#says
+    const heard = readExportsIdentifier(identifier)
+    const taken = this.offers.take({ upserted, removed, identifier: heard }, this.#now())
+    if (taken.fault === undefined) {
+      this.#heard = true
+      this.#penalty.reset()
+      if (heard.allowed !== undefined) this.#says = { allowed: heard.allowed, reason: heard.reason ?? '' }
+    } else this.#suspend(taken)
+    this.#armLease()
     this.#options.onChange()
-    return problems
+    return taken.problems
   }
 
-  #take(resource: XdsResource): Result<void> {
-    if (this.#entries.size >= OFFERS_MAX && !this.#entries.has(resource.name))
-      return fail(problem(`peer ${this.peer.cluster}`, '', `offers more than ${OFFERS_MAX} entries`))
-    const decoded = decodeEntry(resource)
-    if (!decoded.ok) return decoded
-    const accepted = acceptEntry(decoded.value, { ...this.peer, network: '' })
-    if (!accepted.ok) return accepted
-    this.#entries.set(resource.name, decoded.value)
-    return ok(undefined)
+  /** Leaves a peer alone whose words cannot be used: what it said before stays in force for its lease. */
+  #suspend({ problems }: Taken): void {
+    const { logger, clock } = this.#options
+    const delayMs = this.#penalty.next()
+    logger.warn({ problems, delayMs: Math.round(delayMs) }, 'the peer is refused for now')
+    // Not in the middle of the update: its refusal is to reach the peer first.
+    const cancelStop = clock.after(0, () => {
+      this.#client?.stop()
+      this.#reverse?.end({ code: GRPC.invalidArgument, message: problems[0]?.message ?? 'refused' })
+    })
+    const cancelStart = clock.after(delayMs, () => {
+      this.#cancelPenalty = undefined
+      if (!this.#stopped) this.#client?.start()
+    })
+    this.#cancelPenalty?.()
+    this.#cancelPenalty = () => {
+      cancelStop()
+      cancelStart()
+    }
+    this.#armLease()
   }
 
-  #refuse(name: string, why: Problem): void {
-    // Whoever sends a million bad ones gets no million lines.
-    if (this.#refused.size < REFUSED_MAX || this.#refused.has(name)) this.#refused.set(name, why)
+  #armLease(): void {
+    this.#cancelLease()
+    const since = this.offers.staleSinceMs
+    if (since === undefined || this.#stopped) return
+    const policy = this.#options.policy()
+    if (policy.onPeerLoss === 'keep') return
+    this.#cancelLease = this.#options.clock.after(Math.max(0, since + policy.leaseMs - this.#now()), () => {
+      const expired = this.offers.expire(this.#now(), this.#options.policy())
+      if (expired) this.#options.logger.warn({ cluster: this.peer.cluster }, 'the lease of exports has ended')
+      if (expired) this.#options.onChange()
+      this.#armLease()
+    })
+  }
+
+  /** The policy may be another now. */
+  policyChanged(): void {
+    this.#armLease()
+  }
+
+  /** No connection outlives its server's certificate; late in its life is looked whether there is a newer one. */
+  #lookAgain(der: Uint8Array): void {
+    this.#cancelLook()
+    const certificate = parseCertificate(der)
+    if (!certificate.ok) return
+    const { notBeforeMs, notAfterMs } = certificate.value
+    const lateMs = notBeforeMs + LOOK_AGAIN * (notAfterMs - notBeforeMs)
+    const atMs = this.#now() < lateMs ? lateMs : notAfterMs
+    this.#cancelLook = this.#options.clock.after(Math.max(0, atMs - this.#now()) + 1, () => this.reconnect())
+  }
+
+  #now(): number {
+    return this.#options.clock.now()
   }
 
   #tls() {
     const credential = this.#options.credential()
     if (credential === undefined) return undefined
-    const { clock, issuers } = this.#options
-    return discoveryTls(credential, this.#bundles, clock, [discoveryId(this.peer.trustDomain)], issuers)
-  }
-}
-
-function readIdentifier(text: string): Decision | undefined {
-  try {
-    const value = JSON.parse(text) as Partial<ExportsIdentifier> | null
-    if (typeof value?.allowed !== 'boolean') return undefined
-    return { allowed: value.allowed, reason: String(value.reason ?? '') }
-  } catch {
-    // Another product, or an older version: it says nothing of this.
-    return undefined
+    const { clock, issuers, onCertificate } = this.#options
+    const tls = discoveryTls(credential, this.#bundles, clock, [discoveryId(this.peer.trustDomain)], issuers)
+    return {
+      ...tls,
+      verifyPeer: (der: Uint8Array) => {
+        const error = tls.verifyPeer(der)
+        if (error === undefined) {
+          onCertificate(der)
+          this.#lookAgain(der)
+        }
+        return error
+      },
+    }
   }
 }

@@ -3,6 +3,7 @@ import { SvidVerifier } from '../identity/verify-svid.ts'
 import { canonicalJson } from '../lib/canonical.ts'
 import type { Clock } from '../lib/clock.ts'
 import { fail, ok, type Result } from '../lib/result.ts'
+import { isReservedServerName } from '../model/discovery-name.ts'
 import type { Model } from '../model/types.ts'
 import { GRPC, type Refusal } from '../xds/grpc.ts'
 import type { ViewSource } from '../xds/snapshot-cache.ts'
@@ -26,11 +27,26 @@ export interface StreamAuthorizerOptions {
   /** Puts every open stream to `authorize` again. */
   reauthorize(): void
   /** A peer's discovery server was let in. */
-  heardFrom(cluster: string, node: NodeInfo): void
+  heardFrom(cluster: string, node: NodeInfo, certificate: Uint8Array | undefined): void
   /** Makes certificates for those who prove an id; undefined: there is no key to sign with. */
   readonly minter?: Minter | undefined
   readonly clock: Clock
 }
+
+/** No claim at all. */
+const NOBODY: NodeInfo = {
+  id: '',
+  cluster: '',
+  metadata: {},
+  locality: { region: '', zone: '' },
+  userAgentName: '',
+}
+
+const notAPeer = (client: Authenticated | undefined): Refusal => ({
+  code: GRPC.permissionDenied,
+  message: `${client?.id.uri ?? 'a client in clear'} is no peer's discovery server: this is for these alone`,
+  reason: 'not-a-peer',
+})
 
 /** Judges each stream by its certificate, and again when that ends, or when what it was judged by has changed. */
 export class StreamAuthorizer {
@@ -50,23 +66,19 @@ export class StreamAuthorizer {
   }
 
   authorize(peer: StreamPeer, node: NodeInfo, typeUrl: string): Result<ViewSource, Refusal> {
-    const judging = this.#options.judging()
-    if (judging === undefined) return fail({ code: GRPC.unavailable, message: 'not ready yet' })
-    const { model, trust, views } = judging
-    let client: Authenticated | undefined
-    if (peer.certificate !== undefined) {
-      const svid = this.#verifier.verify(peer.certificate, trust.bundles, this.#options.clock.now())
-      if (!svid.ok) {
-        const message = `certificate refused (${svid.error.code}): ${svid.error.message}`
-        return fail({ code: GRPC.unauthenticated, message, reason: 'bad-certificate' })
-      }
-      client = svid.value
-      this.#judgeAgainAt(svid.value.notAfterMs)
-    }
-    const grant = authorize(model, client, node, typeUrl)
-    if (!grant.ok) return grant
-    if (grant.value.peer !== undefined) this.#options.heardFrom(grant.value.peer.id, node)
-    return this.#source(views, peer, client, grant.value, typeUrl)
+    const judged = this.#judge(peer, node, typeUrl)
+    if (!judged.ok) return judged
+    const { views, client, grant } = judged.value
+    if (grant.peer !== undefined) this.#options.heardFrom(grant.peer.id, node, peer.certificate)
+    return this.#source(views, peer, client, grant, typeUrl)
+  }
+
+  /** Which peer's discovery server has opened a stream: for what peers alone may do. */
+  identifyPeer(peer: StreamPeer): Result<string, Refusal> {
+    const judged = this.#judge(peer, NOBODY, TYPE.serviceEntry)
+    if (!judged.ok) return judged
+    const { client, grant } = judged.value
+    return grant.peer === undefined ? fail(notAPeer(client)) : ok(grant.peer.id)
   }
 
   /** Who a client is, by his certificate; undefined in clear, and for one that is refused anyway. */
@@ -109,6 +121,27 @@ export class StreamAuthorizer {
     if (epoch === this.#epoch) return
     this.#epoch = epoch
     this.#options.reauthorize()
+  }
+
+  #judge(peer: StreamPeer, node: NodeInfo, typeUrl: string) {
+    const judging = this.#options.judging()
+    if (judging === undefined) return fail({ code: GRPC.unavailable, message: 'not ready yet' })
+    const { model, trust, views } = judging
+    let client: Authenticated | undefined
+    if (peer.certificate !== undefined) {
+      const svid = this.#verifier.verify(peer.certificate, trust.bundles, this.#options.clock.now())
+      if (!svid.ok) {
+        const message = `certificate refused (${svid.error.code}): ${svid.error.message}`
+        return fail({ code: GRPC.unauthenticated, message, reason: 'bad-certificate' })
+      }
+      client = svid.value
+      this.#judgeAgainAt(svid.value.notAfterMs)
+    }
+    const grant = authorize(model, client, node, typeUrl)
+    if (!grant.ok) return grant
+    if (grant.value.peer === undefined && isReservedServerName(peer.serverName ?? ''))
+      return fail(notAPeer(client))
+    return ok({ views, client, grant: grant.value })
   }
 
   #source(

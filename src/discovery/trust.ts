@@ -37,6 +37,15 @@ export class TrustKeeper {
     return { bundles: all, problems: [...problems, ...all.problems] }
   }
 
+  /** Whose CAs are trusted: of this cluster and of each peer, as they are in force. */
+  clusters(self: string, own: Identity, peers: readonly Peer[]): { cluster: string; bundle: TrustBundle }[] {
+    const others = peers.flatMap(({ cluster }) => {
+      const bundle = this.#parsed.get(cluster)?.bundle
+      return bundle === undefined ? [] : [{ cluster, bundle }]
+    })
+    return [{ cluster: self, bundle: own.bundle }, ...others]
+  }
+
   /** Of each peer that shares its trust domain or a CA, the bundle that alone vouches for its gateways. */
   clusterBundles({ origins, peers }: Model): ReadonlyMap<string, DomainBundle> {
     const bundles = peers.flatMap(({ cluster }): [string, DomainBundle][] => {

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import type { Logger } from '../lib/log.ts'
 import { exportsFor } from '../model/export-of.ts'
 import type { ClusterInfo, Model } from '../model/types.ts'
@@ -15,6 +16,7 @@ import { sidecarResources } from '../resources/sidecar-resources.ts'
 import { SnapshotBuilder } from '../resources/snapshot-builder.ts'
 import { type Changes, SnapshotCache, type ViewSource } from '../xds/snapshot-cache.ts'
 import { type Snapshot, TYPE } from '../xds/types.ts'
+import { type ExportsState, exportsIdentifier } from './exports-identifier.ts'
 
 interface ProxyView {
   readonly secrets: boolean
@@ -52,14 +54,8 @@ export interface ViewInputs {
   readonly bundles: readonly DomainBundle[]
   /** By peer, where clusters share a trust domain or a CA: the bundle with the CAs that are its alone. */
   readonly clusterBundles: ReadonlyMap<string, DomainBundle>
-}
-
-/** `control_plane.identifier` of what a peer gets: who answers, and whether he lets the peer's network call. */
-export interface ExportsIdentifier {
-  readonly cluster: string
-  readonly network: string
-  readonly allowed: boolean
-  readonly reason: string
+  /** Whether what the model lacks was deleted, and not lost. */
+  readonly complete: boolean
 }
 
 /** The views somebody watches. Each is computed when its first client comes and dropped when its last one leaves. */
@@ -99,7 +95,7 @@ export class Views {
     const view: LiveView = new LiveView({
       scope: name,
       compute: (previous) => compute(key, this.#inputs, previous),
-      identifier: () => identifier(key, this.#inputs.model),
+      identifier: (state) => identifier(key, this.#inputs, state),
       onUsed: () => this.#live.set(name, view),
       onUnused: () => this.#live.delete(name),
     })
@@ -137,7 +133,7 @@ export function viewName(key: ViewKey): string {
 interface LiveViewOptions {
   readonly scope: string
   readonly compute: (previous: SnapshotBuilder | undefined) => SnapshotBuilder
-  readonly identifier: () => string
+  readonly identifier: (state: Omit<ExportsState, 'complete'>) => string
   readonly onUsed: () => void
   readonly onUnused: () => void
 }
@@ -148,6 +144,9 @@ class LiveView implements ViewSource {
   #builder: SnapshotBuilder | undefined
   #identified = ''
   #watchers = 0
+  readonly #epoch = randomUUID()
+  #generation = 0
+  #exported: ReadonlyMap<string, unknown> | undefined
 
   constructor(options: LiveViewOptions) {
     this.#options = options
@@ -171,12 +170,19 @@ class LiveView implements ViewSource {
   }
 
   identifier(): string {
-    return this.#options.identifier()
+    return this.#options.identifier({
+      epoch: this.#epoch,
+      generation: this.#generation,
+      entries: this.#exported?.size ?? 0,
+    })
   }
 
   refresh(): void {
     this.#builder = this.#options.compute(this.#builder)
     this.#cache.set(this.#builder.snapshot())
+    const exported = this.#cache.current().get(TYPE.serviceEntry)
+    if (exported !== this.#exported) this.#generation++
+    this.#exported = exported
     // The verdict of the reachability travels in it, and may change where nothing is exposed and so no resource does.
     const identified = this.identifier()
     if (this.#identified !== identified) this.#cache.announce(TYPE.serviceEntry)
@@ -238,14 +244,11 @@ function exportsView(
   return builder
 }
 
-function identifier(key: ViewKey, model: Model): string {
-  const { id: cluster, network } = model.self
-  if (key.kind !== 'exports') return JSON.stringify({ cluster })
-  const peer = model.clusters.get(key.cluster)
-  const decision =
-    peer === undefined
-      ? { allowed: false, reason: `cluster ${key.cluster} is no peer any more` }
-      : model.mayCall(peer, model.self)
-  const full: ExportsIdentifier = { cluster, network, allowed: decision.allowed, reason: decision.reason }
-  return JSON.stringify(full)
+function identifier(
+  key: ViewKey,
+  { model, complete }: ViewInputs,
+  state: Omit<ExportsState, 'complete'>,
+): string {
+  if (key.kind !== 'exports') return JSON.stringify({ cluster: model.self.id })
+  return exportsIdentifier(model, key.cluster, { ...state, complete })
 }

@@ -115,3 +115,9 @@ export function openPrivateKey(pem: string): KeyObject | undefined {
     return undefined
   }
 }
+
+/** DER of the certificate itself, without its chain. */
+export function leafOf({ certificatePem }: Pick<Credential, 'certificatePem'>): Uint8Array {
+  const blocks = parseCertificatesPem(certificatePem)
+  return (blocks.ok ? blocks.value[0]?.der : undefined) ?? new Uint8Array()
+}

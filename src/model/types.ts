@@ -213,9 +213,19 @@ export interface Peer {
 
 /**
  * Every condition type that is ours to write, and to take away: the Gateway API's (understood and in force; put into effect;
- * everything it refers to was found), whether a peer's copy of the objects agrees, and whether all that it offers is taken.
+ * everything it refers to was found), whether a peer's copy of the objects agrees, whether all that it offers is taken, whether it can
+ * be heard, whether what is in force is what it offers now, and whether the certificates of a cluster last.
  */
-export const CONDITION_TYPES = ['Accepted', 'Programmed', 'ResolvedRefs', 'Agreed', 'OffersAccepted'] as const
+export const CONDITION_TYPES = [
+  'Accepted',
+  'Programmed',
+  'ResolvedRefs',
+  'Agreed',
+  'OffersAccepted',
+  'Connected',
+  'ExportsCurrent',
+  'CertificatesLast',
+] as const
 export type ConditionType = (typeof CONDITION_TYPES)[number]
 
 export interface ModelCondition {

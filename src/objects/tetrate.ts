@@ -14,6 +14,9 @@ import type {
 } from './types.ts'
 import {
   MODE_ANNOTATION,
+  PEER_LEASE_ANNOTATION,
+  PEER_LEASE_MS,
+  PEER_LOSS_ANNOTATION,
   PROXY_SOURCES_ANNOTATION,
   REACHABILITY_ANNOTATION,
   SERVICE_MODES,
@@ -116,6 +119,8 @@ export function readCluster(document: Field): Cluster['spec'] {
       ),
     locality: { region: locality.get('region').text(''), zone: locality.get('zone').text('') },
     weight: Number(annotation(document, WEIGHT_ANNOTATION).text('100', percent)),
+    onPeerLoss: annotation(document, PEER_LOSS_ANNOTATION).oneOf(['keep', 'withdraw'], 'withdraw'),
+    peerLeaseMs: readDurationMs(annotation(document, PEER_LEASE_ANNOTATION), PEER_LEASE_MS),
   }
 }
 

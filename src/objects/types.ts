@@ -164,6 +164,10 @@ export const WEIGHT_ANNOTATION = 'isthmus.io/weight'
 export const FAILOVER_LABEL_PREFIX = 'failover.tetrate.io/'
 /** Annotation of an OrganizationSetting: whether gateways enforce reachability or services are only advertised by it. */
 export const REACHABILITY_ANNOTATION = 'isthmus.io/reachability'
+/** Annotations of a Cluster: what becomes of its exports when it cannot be heard, and after which time. */
+export const PEER_LOSS_ANNOTATION = 'isthmus.io/on-peer-loss'
+export const PEER_LEASE_ANNOTATION = 'isthmus.io/peer-lease'
+export const PEER_LEASE_MS = 600_000
 /** Annotation of a gateway: address ranges, separated by commas, whose connections begin with the PROXY protocol. */
 export const PROXY_SOURCES_ANNOTATION = 'isthmus.io/proxy-protocol-sources'
 
@@ -222,6 +226,10 @@ export type Cluster = Base<
     readonly locality: { readonly region: string; readonly zone: string }
     /** Annotation `isthmus.io/weight`, in percent; default 100. */
     readonly weight: number
+    /** Annotation `isthmus.io/on-peer-loss`: what becomes of its exports once their lease is over. Default `withdraw`. */
+    readonly onPeerLoss: 'keep' | 'withdraw'
+    /** Annotation `isthmus.io/peer-lease`: how long they stay without its word, milliseconds. Default 10 minutes. */
+    readonly peerLeaseMs: number
   }
 >
 

@@ -1,6 +1,5 @@
 // What we make of an entry that a peer sent. A peer is trusted to speak for its own services through its own gateways, and no
 // further: whatever it writes must not harm what others offer, nor what is ours.
-
 import { BlockList, isIP, isIPv6 } from 'node:net'
 import { parseSpiffeId } from '../identity/spiffe-id.ts'
 import { own } from '../lib/own.ts'
@@ -10,7 +9,14 @@ import { MANAGED_BY, MANAGER } from '../model/managed.ts'
 import { annotatedSubsets, parseSubsets, SUBSETS_ANNOTATION, subsetsAnnotation } from '../model/subsets.ts'
 import type { ClusterInfo } from '../model/types.ts'
 import type { EntryConfig, EntryEndpoint } from './service-entry.ts'
-import { CLUSTER_LABEL, NETWORK_LABEL, RULE_ANNOTATION, TLS_MODE_LABEL } from './service-entry-export.ts'
+import {
+  CLUSTER_LABEL,
+  HOPS_LABEL,
+  NETWORK_LABEL,
+  PATH_ANNOTATION,
+  RULE_ANNOTATION,
+  TLS_MODE_LABEL,
+} from './service-entry-export.ts'
 
 /** Entries of one peer that are taken; each costs every sidecar listeners and an address. */
 export const OFFERS_MAX = 10_000
@@ -22,6 +28,8 @@ const LABELS_MAX = 64
 /** More would take everybody's traffic, and sums of it have to fit into 32 bits. */
 const WEIGHT_MAX = 10_000
 const TEXT_MAX = 1_024
+/** Clusters between a service and who offers it. */
+const HOPS_MAX = 4
 
 /** Who offers, as our own objects know him. */
 export interface Offerer {
@@ -32,6 +40,8 @@ export interface Offerer {
   readonly network: string
   /** Of its Cluster object here; empty or absent: we do not know, and believe it. */
   readonly locality?: ClusterInfo['locality']
+  /** Our own cluster's id: what has come through it is not taken back. Absent: nothing is known of it. */
+  readonly self?: string
 }
 
 /**
@@ -42,6 +52,7 @@ export interface Offerer {
 export function acceptEntry(entry: EntryConfig, peer: Offerer): Result<EntryConfig> {
   const object = `ServiceEntry/${entry.namespace}/${entry.name} of peer ${peer.cluster}`
   for (const [field, message] of [
+    ['metadata.annotations', looped(entry, peer)],
     ['spec.hosts', wrongHost(entry.hosts)],
     ['spec.subjectAltNames', wrongIds(entry.subjectAltNames, peer.trustDomain)],
     ['spec.ports', wrongPorts(entry)],
@@ -78,6 +89,17 @@ export function acceptEntry(entry: EntryConfig, peer: Offerer): Result<EntryConf
 function wrongSubsets({ annotations }: EntryConfig): string | undefined {
   const parsed = parseSubsets(own(annotations, SUBSETS_ANNOTATION) ?? '{}')
   return parsed.ok ? undefined : parsed.error
+}
+
+/** What came from us, or through us, would lead calls around in a circle; what came too far may do so unseen. */
+function looped({ annotations, endpoints }: EntryConfig, { self }: Offerer): string | undefined {
+  const path = (annotations[PATH_ANNOTATION] ?? '').split(',').map((cluster) => cluster.trim())
+  const ours = endpoints.some(({ labels }) => labels[CLUSTER_LABEL] === self)
+  if (self !== undefined && (ours || path.includes(self)))
+    return `Loop: it has come through ${self}, this cluster itself`
+  const hops = Math.max(path.length - 1, ...endpoints.map(({ labels }) => Number(labels[HOPS_LABEL] ?? 0)))
+  if (hops >= 0 && hops <= HOPS_MAX) return undefined
+  return `HopLimit: it has come through ${Number.isNaN(hops) ? 'who knows how many' : hops} clusters, at most ${HOPS_MAX}`
 }
 
 function wrongHost(hosts: readonly string[]): string | undefined {

@@ -13,6 +13,12 @@ import type { EntryConfig, EntryPort } from './service-entry.ts'
 export const CLUSTER_LABEL = 'xcp.tetrate.io/cluster'
 export const NETWORK_LABEL = 'network'
 export const TLS_MODE_LABEL = 'security.istio.io/tlsMode'
+/** Endpoint label of the reference product: how many clusters pass calls on before the serving one. */
+export const HOPS_LABEL = 'xcp.tetrate.io/hops'
+/** Annotation: the clusters that an entry has come through, separated by commas, the serving one last. */
+export const PATH_ANNOTATION = 'isthmus.io/path'
+/** Annotation: since when entries are in force without the word of who offers them: `cluster-1 2026-01-01T00:00:00.000Z; …`. */
+export const STALE_ANNOTATION = 'isthmus.io/stale-since'
 /** Annotation: the rule of the serving cluster that exposed it. */
 export const RULE_ANNOTATION = 'isthmus.io/exposed-by'
 
@@ -74,7 +80,7 @@ function exportEntry({ exposure, gateway, self, name }: EntryInputs): EntryConfi
         [NETWORK_LABEL]: self.network,
         [TLS_MODE_LABEL]: 'istio',
         [CLUSTER_LABEL]: self.id,
-        'xcp.tetrate.io/hops': '0',
+        [HOPS_LABEL]: '0',
         'xcp.tetrate.io/serviceType': 'remoteGateway',
         ...failoverLabels(exposure.service.labels, gateway.failoverLabels),
         ...notReadyLabel(exposure.service.ports),

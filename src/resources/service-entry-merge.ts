@@ -3,13 +3,16 @@ import { byText } from '../model/labels.ts'
 import { ENTRY_NAMESPACE, MANAGED_BY, MANAGER } from '../model/managed.ts'
 import { annotatedSubsets, readySubsets, subsetsAnnotation } from '../model/subsets.ts'
 import type { EntryConfig, EntryEndpoint, EntryPort } from './service-entry.ts'
-import { CLUSTER_LABEL, entryNames, RULE_ANNOTATION } from './service-entry-export.ts'
+import { CLUSTER_LABEL, entryNames, RULE_ANNOTATION, STALE_ANNOTATION } from './service-entry-export.ts'
 
 /** What each peer offers: cluster → host → its accepted entry. */
 export type Offers = ReadonlyMap<string, ReadonlyMap<string, EntryConfig>>
 
-/** One ServiceEntry per host that any peer offers, the endpoints of all of them in it; sorted by host. */
-export function mergeOffers(offers: Offers): EntryConfig[] {
+/**
+ * One ServiceEntry per host that any peer offers, the endpoints of all of them in it; sorted by host. `stale`: since when a cluster's
+ * are in force without its word.
+ */
+export function mergeOffers(offers: Offers, stale: ReadonlyMap<string, string> = new Map()): EntryConfig[] {
   const byHost = new Map<string, { cluster: string; entry: EntryConfig }[]>()
   for (const [cluster, entries] of [...offers].sort(([a], [b]) => byText(a, b))) {
     for (const [host, entry] of entries) byHost.set(host, [...(byHost.get(host) ?? []), { cluster, entry }])
@@ -17,13 +20,14 @@ export function mergeOffers(offers: Offers): EntryConfig[] {
   const names = entryNames([...byHost.keys()])
   return [...byHost]
     .sort(([a], [b]) => byText(a, b))
-    .map(([host, parts]) => mergeHost(host, names.get(host) ?? '', parts))
+    .map(([host, parts]) => mergeHost(host, names.get(host) ?? '', parts, stale))
 }
 
 function mergeHost(
   host: string,
   name: string,
   parts: readonly { cluster: string; entry: EntryConfig }[],
+  stale: ReadonlyMap<string, string>,
 ): EntryConfig {
   const ports = mergePorts(parts.map(({ entry }) => entry.ports))
   const nameOf = new Map(ports.map((port) => [port.number, port.name]))
@@ -38,7 +42,11 @@ function mergeHost(
     namespace: ENTRY_NAMESPACE,
     name,
     labels: { [MANAGED_BY]: MANAGER },
-    annotations: { [RULE_ANNOTATION]: rules.join('; '), ...subsetsAnnotation([...subsets.values()]) },
+    annotations: {
+      [RULE_ANNOTATION]: rules.join('; '),
+      ...subsetsAnnotation([...subsets.values()]),
+      ...staleMark(parts, stale),
+    },
     hosts: [host],
     location: 'MESH_INTERNAL',
     resolution: parts.some(({ entry }) => entry.resolution === 'DNS') ? 'DNS' : 'STATIC',
@@ -47,6 +55,27 @@ function mergeHost(
     exportTo: ['*'],
     subjectAltNames: [...new Set(parts.flatMap(({ entry }) => entry.subjectAltNames))].sort(),
   }
+}
+
+function staleMark(
+  parts: readonly { cluster: string }[],
+  stale: ReadonlyMap<string, string>,
+): Record<string, string> {
+  const marks = parts.flatMap(({ cluster }) => {
+    const since = stale.get(cluster)
+    return since === undefined ? [] : [`${cluster} ${since}`]
+  })
+  return marks.length === 0 ? {} : { [STALE_ANNOTATION]: marks.join('; ') }
+}
+
+/** Since when an earlier run had not heard a cluster, milliseconds since the epoch; undefined where it had. */
+export function staleSinceOf(entries: readonly EntryConfig[], cluster: string): number | undefined {
+  const marks = entries.flatMap(({ annotations }) => (annotations[STALE_ANNOTATION] ?? '').split('; '))
+  const times = marks
+    .filter((mark) => mark.startsWith(`${cluster} `))
+    .map((mark) => Date.parse(mark.slice(cluster.length + 1)))
+    .filter((ms) => !Number.isNaN(ms))
+  return times.length === 0 ? undefined : Math.min(...times)
 }
 
 /** All numbers, each once, under the first name given; a name already used for another number gets the number behind. */

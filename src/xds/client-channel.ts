@@ -47,12 +47,13 @@ export function openCall(
   target: XdsTarget,
   path: string,
   keepalive: Keepalive = { timeMs: 20_000, timeoutMs: 5_000 },
+  maxMessageBytes = MAX_MESSAGE_BYTES,
 ): { readonly client: Client; readonly call: Call } {
   const channel: ChannelOptions = {
     'grpc.keepalive_time_ms': keepalive.timeMs,
     'grpc.keepalive_timeout_ms': keepalive.timeoutMs,
     'grpc.keepalive_permit_without_calls': 1,
-    'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
+    'grpc.max_receive_message_length': maxMessageBytes,
     'grpc-node.flow_control_window': 8 * 1024 * 1024,
     // A subchannel shared with an earlier attempt would keep that attempt's certificate.
     'grpc.use_local_subchannel_pool': 1,

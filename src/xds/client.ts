@@ -59,6 +59,12 @@ export interface XdsClientOptions {
   readonly keepalive?: Keepalive
   /** How long a connection may take to come up, milliseconds. Default 10,000. */
   readonly connectTimeoutMs?: number
+  /** Largest response that is taken, bytes; a larger one ends the stream. Default 32 MiB. */
+  readonly maxMessageBytes?: number
+  /** Called with the channel of each stream that came up, for further streams on its connection; they end with it. */
+  onConnected?(channel: Client): void
+  /** Called with what the server sent that is no response, before the stream is left. */
+  onGarbage?(error: string): void
   /** Pause between attempts. */
   readonly backoff?: Backoff
 }
@@ -139,8 +145,8 @@ export class XdsClient {
     this.#enter('connecting', this.#state.lastError)
     let opened: { client: Client; call: Call }
     try {
-      const { target, service = 'ads', keepalive } = this.#options
-      opened = openCall(target, PATHS[service][this.#variant], keepalive)
+      const { target, service = 'ads', keepalive, maxMessageBytes } = this.#options
+      opened = openCall(target, PATHS[service][this.#variant], keepalive, maxMessageBytes)
     } catch (error) {
       this.#retry((error as Error).message)
       return
@@ -175,7 +181,9 @@ export class XdsClient {
 
   #connected(attempt: Attempt): void {
     attempt.cancelTimeout()
-    if (this.#state.phase === 'connecting') this.#enter('connected', '')
+    if (this.#state.phase !== 'connecting') return
+    this.#enter('connected', '')
+    if (this.#attempt === attempt) this.#options.onConnected?.(attempt.client)
   }
 
   #request(type: ClientType, attempt: Attempt): void {
@@ -189,7 +197,8 @@ export class XdsClient {
     this.#connected(attempt)
     const response = decodeResponse(this.#variant, message)
     if (!response.ok) {
-      this.#retry(response.error)
+      this.#options.onGarbage?.(response.error)
+      if (this.#attempt === attempt) this.#retry(response.error)
       return
     }
     this.#backoff.reset()

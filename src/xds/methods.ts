@@ -12,6 +12,12 @@ export const ADS_PATH: Readonly<Record<Variant, string>> = {
   delta: '/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources',
 }
 
+/**
+ * Ours: Delta xDS with the roles changed. Who opens the stream serves on it, for servers that can dial and cannot be dialled: he gets
+ * `DeltaDiscoveryRequest` and sends `DeltaDiscoveryResponse`.
+ */
+export const REVERSE_PATH = '/isthmus.discovery.v1.ReverseDiscoveryService/DeltaAggregatedResources'
+
 /** SDS alone, as a local agent serves it. */
 export const SDS_PATH: Readonly<Record<Variant, string>> = {
   sotw: '/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets',

@@ -19,7 +19,7 @@ import type { Logger } from '../lib/log.ts'
 import { isLoopback } from '../lib/loopback.ts'
 import { STATUS_METHODS, type StatusLimits } from './client-status.ts'
 import { closeSoon, GRPC, type Refusal, trailersOf } from './grpc.ts'
-import { METHODS, type Method } from './methods.ts'
+import { METHODS, type Method, REVERSE_PATH } from './methods.ts'
 import { type ClientStatus, ServerStream, type StreamHost, type StreamLimits } from './server-stream.ts'
 import { serveStatus } from './status-stream.ts'
 import { StreamCounts } from './stream-counts.ts'
@@ -61,6 +61,8 @@ export interface XdsServerOptions extends Pick<StreamHost, 'authorize' | 'maySer
   identify?(peer: StreamPeer): string | undefined
   /** Whether somebody may ask what every client has (CSDS); without it nobody may. */
   mayReadStatus?(peer: StreamPeer): Refusal | undefined
+  /** Takes a stream on which the client offers to serve (`REVERSE_PATH`), or says why not. Without it there is no such method. */
+  onReverse?(stream: ServerHttp2Stream, peer: StreamPeer): Refusal | undefined
   readonly clock?: Clock
   readonly limits?: Partial<XdsServerLimits>
 }
@@ -283,12 +285,13 @@ export class XdsServer {
     }
     const path = headers[':path'] ?? ''
     const peer = peerOf(session)
-    const refusal = this.#refusalOf(path, peer, tls)
+    const refusal = this.#refusalOf(path, peer, tls) ?? this.#reverse(path, stream, peer)
     if (refusal !== undefined) {
       this.#counts.refused(refusal)
       refuse(stream, refusal, this.#clock)
       return
     }
+    if (path === REVERSE_PATH) return
     const status = STATUS_METHODS.get(path)
     if (status !== undefined) this.#serveStatus(stream, status.streaming)
     else this.#serve(stream, METHODS.get(path) as Method, peer)
@@ -297,7 +300,8 @@ export class XdsServer {
   #refusalOf(path: string, peer: StreamPeer, tls: boolean): Refusal | undefined {
     const { mayReadStatus } = this.#options
     const isStatus = STATUS_METHODS.has(path) && mayReadStatus !== undefined
-    if (!METHODS.has(path) && !isStatus)
+    const isReverse = path === REVERSE_PATH && this.#options.onReverse !== undefined
+    if (!METHODS.has(path) && !isStatus && !isReverse)
       return { code: GRPC.unimplemented, message: `unknown method ${path}`, reason: 'unknown-method' }
     // Without one it would look like a client in clear, who may have more than a stranger.
     if (tls && peer.certificate === undefined) return NO_CERTIFICATE
@@ -305,6 +309,10 @@ export class XdsServer {
     if (!this.#options.ready())
       return { code: GRPC.unavailable, message: 'not ready yet', reason: 'not-ready' }
     return isStatus ? mayReadStatus(peer) : undefined
+  }
+
+  #reverse(path: string, stream: ServerHttp2Stream, peer: StreamPeer): Refusal | undefined {
+    return path === REVERSE_PATH ? this.#options.onReverse?.(stream, peer) : undefined
   }
 
   #serve(stream: ServerHttp2Stream, method: Method, peer: StreamPeer): void {
@@ -358,7 +366,9 @@ function refuse(stream: ServerHttp2Stream, why: Refusal, clock: Clock): void {
 function peerOf(session: Http2Session): StreamPeer {
   const socket = session.socket as TLSSocket
   const certificate = session.encrypted ? socket.getPeerX509Certificate()?.raw : undefined
-  return { certificate, address: addressOf(socket) }
+  const name = session.encrypted ? (socket as { servername?: string | false }).servername : undefined
+  const serverName = typeof name === 'string' && name !== '' ? { serverName: name } : {}
+  return { certificate, address: addressOf(socket), ...serverName }
 }
 
 function addressOf(socket: Pick<TLSSocket, 'remoteAddress' | 'remotePort'>): string {

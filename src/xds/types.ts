@@ -53,4 +53,6 @@ export interface StreamPeer {
   readonly certificate: Uint8Array | undefined
   /** `host:port` or `unix`. */
   readonly address: string
+  /** The name that the client asked for in TLS (SNI); absent: none. */
+  readonly serverName?: string
 }

@@ -80,6 +80,7 @@ t.test(
           model: computeModel({ ...self, list: world.list }, fresh ?? stages),
           bundles,
           clusterBundles,
+          complete: true,
         })
         const views = new Views(inputs(), silentLogger)
         const sources = KEYS.map((key) => views.source(key))
@@ -126,7 +127,7 @@ t.test(
           each.kind === object?.kind && each.metadata.name === object.metadata.name ? object : each,
         ),
       )
-      return { model: computeModel({ ...self, list }, stages), bundles, clusterBundles }
+      return { model: computeModel({ ...self, list }, stages), bundles, clusterBundles, complete: true }
     }
     const views = new Views(inputs(), silentLogger)
     const keys: ViewKey[] = [

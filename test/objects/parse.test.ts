@@ -87,6 +87,8 @@ t.test("the story's YAML works unchanged", async (t) => {
     trustDomain: 'cluster-1.local',
     locality: { region: 'eu-west-2', zone: '' },
     weight: 100,
+    onPeerLoss: 'withdraw',
+    peerLeaseMs: 600_000,
   })
   t.equal(second?.metadata.name, 'cluster-2')
   t.strictSame(
