@@ -40,7 +40,7 @@ function explain(model: Model, query: URLSearchParams): AdminReply {
     return {
       body: { cluster: model.self.id, hops: explainClient(model, host, port, query.get('to') ?? undefined) },
     }
-  const target = servingTarget(model, host, port)
+  const target = servingTarget(model, host, port, from)
   const gateway =
     target === undefined ? null : { addresses: target.gateway.addresses, spiffeIds: target.spiffeIds }
   return {

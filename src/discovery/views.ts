@@ -230,8 +230,8 @@ function exportsView(
   builder.type(TYPE.serviceEntry)
   builder.type(TYPE.destinationRule)
   if (peer === undefined) return builder
-  const { services } = exportsFor(model, peer)
-  for (const entry of exportEntries(services, model.gateways, model.self, builder.memo('entries'))) {
+  const { services, gateways } = exportsFor(model, peer)
+  for (const entry of exportEntries(services, gateways, model.self, builder.memo('entries'))) {
     const name = `${entry.namespace}/${entry.name}`
     builder.group(name, { entry }, () => {
       builder.add(TYPE.serviceEntry, name, entry, () => encodeEntry(entry))

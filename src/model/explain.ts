@@ -1,6 +1,7 @@
 // One call, walked hop by hop, in the words of the decisions that made it work or not. Each cluster speaks of its own half;
 // who puts the halves together also tries the network in between.
 import { own } from '../lib/own.ts'
+import { gatewayFor } from './consumer-address.ts'
 import { describeFailover, failoverFacts } from './explain-failover.ts'
 import {
   backendHop,
@@ -30,9 +31,14 @@ export interface ServingTarget {
 }
 
 /** The exposed service behind `host` (short names too) and `port`; undefined where nothing is exposed. */
-export function servingTarget(model: Model, host: string, port: number): ServingTarget | undefined {
+export function servingTarget(
+  model: Model,
+  host: string,
+  port: number,
+  fromCluster = '',
+): ServingTarget | undefined {
   const exposure = findExposure(model, host)
-  const gateway = exposure === undefined ? undefined : gatewayOf(model, exposure)
+  const gateway = exposure === undefined ? undefined : gatewayTowards(model, exposure, fromCluster)
   if (exposure === undefined || gateway === undefined) return undefined
   const found = exposure.service.host
   const spiffeIds = answeringIds(model.self, exposure, gateway)
@@ -44,7 +50,7 @@ export function explainServing(model: Model, fromCluster: string, host: string, 
   const exposure = findExposure(model, host)
   const hops = [exposedHop(model, exposure, host, port), reachableHop(model, fromCluster)]
   if (exposure === undefined) return hops
-  const gateway = gatewayOf(model, exposure)
+  const gateway = gatewayTowards(model, exposure, fromCluster)
   if (gateway !== undefined) hops.push(gatewayHop(gateway))
   const served = exposure.service.ports.find((each) => each.number === port)
   if (served !== undefined) {
@@ -96,6 +102,13 @@ export function explainClient(model: Model, host: string, port: number, toCluste
   const towards = toCluster === undefined ? '' : ` in ${toCluster}`
   const detail = `${imported.source} has no endpoint for port ${port}${towards}`
   return [...hops, breaks('address', 'NoEndpoints', detail, `${imported.source} spec.endpoints`)]
+}
+
+/** The gateway that serves it, with the addresses that are for the network of a cluster. */
+function gatewayTowards(model: Model, exposure: Exposure, cluster: string): ModelGateway | undefined {
+  const gateway = gatewayOf(model, exposure)
+  const network = model.clusters.get(cluster)?.network
+  return gateway === undefined || network === undefined ? gateway : gatewayFor(gateway, network)
 }
 
 function findExposure(model: Model, host: string): Exposure | undefined {

@@ -1,3 +1,4 @@
+import { gatewayFor } from './consumer-address.ts'
 import type { ClusterInfo, Decision, Exposure, Model, ModelGateway } from './types.ts'
 
 export interface Exports {
@@ -5,6 +6,8 @@ export interface Exports {
   readonly allowed: Decision
   /** What the peer is told of: exposed, through a gateway that has an address. Sorted by host. */
   readonly services: readonly Exposure[]
+  /** With the addresses that are for the peer's network. */
+  readonly gateways: readonly ModelGateway[]
   /** Exposed, but held back, with the reason: the gateway has no address yet. */
   readonly withheld: readonly { readonly exposure: Exposure; readonly reason: string }[]
 }
@@ -12,20 +15,21 @@ export interface Exports {
 /** What this cluster tells one peer: the serving cluster's own copy of the objects decides. */
 export function exportsFor(model: Model, peer: ClusterInfo): Exports {
   const allowed = model.mayCall(peer, model.self)
-  if (!allowed.allowed) return { allowed, services: [], withheld: [] }
+  if (!allowed.allowed) return { allowed, services: [], gateways: [], withheld: [] }
+  const gateways = model.gateways.map((gateway) => gatewayFor(gateway, peer.network))
   const services: Exposure[] = []
   const withheld: { exposure: Exposure; reason: string }[] = []
   for (const exposure of model.exposures.values()) {
-    const gateway = gatewayOf(model, exposure)
+    const gateway = gatewayOf({ gateways }, exposure)
     if (!exposure.decision.allowed || gateway === undefined) continue
     if (gateway.addresses.length > 0) services.push(exposure)
     else withheld.push({ exposure, reason: `AwaitingAddress: ${gateway.addressReason}` })
   }
-  return { allowed, services, withheld }
+  return { allowed, services, gateways, withheld }
 }
 
 /** The gateway that serves an exposed service. */
-export function gatewayOf(model: Model, exposure: Exposure): ModelGateway | undefined {
+export function gatewayOf(model: Pick<Model, 'gateways'>, exposure: Exposure): ModelGateway | undefined {
   if (exposure.gateway === undefined) return undefined
   return model.gateways.find(({ namespace, name }) => `${namespace}/${name}` === exposure.gateway)
 }

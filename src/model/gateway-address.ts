@@ -5,12 +5,17 @@ import type { Pod, Service, ServicePort } from '../objects/types.ts'
 import { nameOf } from './conditions.ts'
 import { isDnsName } from './host.ts'
 import { byText } from './labels.ts'
-import type { GatewayAddress } from './types.ts'
+import type { GatewayAddress, ModelGateway } from './types.ts'
 
 /** The port that east-west traffic arrives on, as in Istio. */
 export const EAST_WEST_PORT = 15_443
 /** Service annotation: one IP address, several, or one DNS name; never mixed. */
 export const ADDRESS_ANNOTATION = 'xcp.tetrate.io/cluster-external-addresses'
+/**
+ * Prefix of Service annotations, the name of a network behind it: the addresses for clients on that network, in the same form. For names
+ * that a key of Kubernetes can have (63 of letters, digits, `-`, `_` and `.`).
+ */
+export const NETWORK_ADDRESS_PREFIX = 'addresses.isthmus.io/'
 /** Service label: the port that other networks dial, where it is not 15443 (istio/api label.NetworkingGatewayPort). */
 export const PORT_LABEL = 'networking.istio.io/gatewayPort'
 
@@ -20,7 +25,13 @@ export interface AddressOutcome {
   readonly code: string
   /** Source of the addresses or what is awaited, naming object and field. */
   readonly reason: string
+  /** By network: what clients on it are told instead. */
+  readonly forNetworks: NonNullable<ModelGateway['forNetworks']>
+  /** Annotations for networks that cannot be read. */
+  readonly mistakes: readonly string[]
 }
+
+const NO_OTHERS = { forNetworks: {}, mistakes: [] }
 
 /** The Service's port for east-west traffic: 15443, else the one named `tls`; undefined where it has neither. */
 export function eastWestPort(service: Service): ServicePort | undefined {
@@ -40,19 +51,42 @@ export function gatewayAddresses(
   const [first] = outcomes
   if (first === undefined) {
     const reason = `no Service in its namespace selects the pods of ${owner} and has port ${EAST_WEST_PORT} (or one named "tls")`
-    return { addresses: [], code: 'NoService', reason }
+    return { addresses: [], code: 'NoService', reason, ...NO_OTHERS }
   }
   return outcomes.find((outcome) => outcome.addresses.length > 0) ?? first
 }
 
+/** What a Service says for single networks. */
+function forNetworks(service: Service, port: number): Pick<AddressOutcome, 'forNetworks' | 'mistakes'> {
+  const found: [string, NonNullable<ModelGateway['forNetworks']>[string]][] = []
+  const mistakes: string[] = []
+  for (const [key, text] of Object.entries(service.metadata.annotations)) {
+    if (!key.startsWith(NETWORK_ADDRESS_PREFIX)) continue
+    const where = `${nameOf(service)} metadata.annotations["${key}"]`
+    const parsed = parseAddresses(text)
+    // Nor is what was meant for a network replaced by what was meant for all.
+    const wrong = `${where}: found "${text}", expected ${ADDRESSES}`
+    if (parsed === undefined) mistakes.push(wrong)
+    const addresses = (parsed ?? []).map((address) => ({ address, port }))
+    const addressReason = parsed === undefined ? wrong : where
+    found.push([key.slice(NETWORK_ADDRESS_PREFIX.length), { addresses, addressReason }])
+  }
+  return { forNetworks: Object.fromEntries(found.sort(([a], [b]) => byText(a, b))), mistakes }
+}
+
+const ADDRESSES = 'IP addresses separated by commas, or one DNS name'
+
 function addressesOf(service: Service, pods: readonly Pod[]): AddressOutcome {
   const name = nameOf(service)
   const port = advertisedPort(service)
-  if (typeof port === 'string') return { addresses: [], code: 'InvalidPort', reason: `${name} ${port}` }
+  if (typeof port === 'string')
+    return { addresses: [], code: 'InvalidPort', reason: `${name} ${port}`, ...NO_OTHERS }
+  const others = forNetworks(service, port.number)
   const at = (addresses: readonly string[], number: number, field: string): AddressOutcome => ({
     addresses: addresses.map((address) => ({ address, port: number })),
     code: 'Programmed',
     reason: `${name} ${field}`,
+    ...others,
   })
   const annotation = service.metadata.annotations[ADDRESS_ANNOTATION]
   if (annotation !== undefined) {
@@ -60,8 +94,8 @@ function addressesOf(service: Service, pods: readonly Pod[]): AddressOutcome {
     const parsed = parseAddresses(annotation)
     // An override that cannot be read is not passed over: what it was to replace may be an address others must not get.
     if (parsed === undefined) {
-      const reason = `${name} ${field}: found "${annotation}", expected IP addresses separated by commas, or one DNS name`
-      return { addresses: [], code: 'InvalidAddress', reason }
+      const reason = `${name} ${field}: found "${annotation}", expected ${ADDRESSES}`
+      return { addresses: [], code: 'InvalidAddress', reason, ...others }
     }
     return at(parsed, port.number, field)
   }
@@ -79,7 +113,8 @@ function addressesOf(service: Service, pods: readonly Pod[]): AddressOutcome {
     const field = `spec.ports nodePort ${port.nodePort} on the nodes of its ready pods`
     if (hosts.length > 0) return at(hosts, port.nodePort, field)
   }
-  return { addresses: [], code: 'AwaitingAddress', reason: `${name} ${awaited(service, port.nodePort)}` }
+  const reason = `${name} ${awaited(service, port.nodePort)}`
+  return { addresses: [], code: 'AwaitingAddress', reason, ...others }
 }
 
 function awaited(service: Service, nodePort: number | undefined): string {

@@ -2,6 +2,7 @@ import { workloadId } from '../identity/spiffe-id.ts'
 import { share } from '../lib/memo.ts'
 import type { Deployment, Gateway, IngressGateway, Pod, Service } from '../objects/types.ts'
 import { type Conditions, nameOf } from './conditions.ts'
+import { describeAddresses, hasAddress } from './consumer-address.ts'
 import { failoverLabels } from './failover.ts'
 import { type AddressOutcome, eastWestPort, gatewayAddresses } from './gateway-address.ts'
 import { byText, formatLabels, type Labels, matchesLabels } from './labels.ts'
@@ -77,6 +78,7 @@ export function collectGateways(
       spiffeIds: owner.serviceAccounts.map((account) => workloadId(trustDomain, owner.namespace, account)),
       addresses: outcome.addresses,
       addressReason: outcome.reason,
+      ...(Object.keys(outcome.forNetworks).length > 0 && { forNetworks: outcome.forNetworks }),
       drainMs: owner.object?.spec.drainMs ?? DEFAULT_DRAIN_MS,
       ...(Object.keys(copied).length > 0 && { failoverLabels: copied }),
       proxyProtocolSources: owner.object?.spec.proxyProtocolSources ?? [],
@@ -186,11 +188,12 @@ function reportGateway(owner: Owner, outcome: AddressOutcome, conditions: Condit
   } else {
     conditions.holds(object, 'ResolvedRefs', 'ResolvedRefs', `pods: ${pods.length}`)
   }
-  if (outcome.addresses.length === 0) {
+  for (const mistake of outcome.mistakes) conditions.fails(object, 'Programmed', 'InvalidAddress', mistake)
+  if (!hasAddress(outcome)) {
     const code = outcome.code === 'NoService' ? 'AwaitingAddress' : outcome.code
     conditions.fails(object, 'Programmed', code, outcome.reason)
   } else {
-    const list = outcome.addresses.map(({ address, port }) => `${address} port ${port}`).join(', ')
-    conditions.holds(object, 'Programmed', 'Programmed', `${list}, from ${outcome.reason}`)
+    const from = outcome.addresses.length === 0 ? '' : `, from ${outcome.reason}`
+    conditions.holds(object, 'Programmed', 'Programmed', `${describeAddresses(outcome)}${from}`)
   }
 }

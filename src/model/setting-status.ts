@@ -1,5 +1,6 @@
 import type { EastWestGatewaySetting, WorkspaceSetting } from '../objects/types.ts'
 import type { Conditions } from './conditions.ts'
+import { hasAddress } from './consumer-address.ts'
 import { FIELD, noGateway } from './exposure.ts'
 import type { GatewaySet } from './gateways.ts'
 import { formatLabels, matchesLabels } from './labels.ts'
@@ -52,7 +53,7 @@ function reportGateways(
     const message = `${where}.workloadSelector: expected one gateway, found ${others.length + 1}: ${gateway.name} serves, ${list} not`
     conditions.fails(setting, 'ResolvedRefs', 'SeveralGateways', message)
   }
-  if (gateway.addresses.length > 0) return
+  if (hasAddress(gateway)) return
   const { code, reason } = gateways.addressOutcome(gateway)
   const reasonCode = code === 'NoService' ? 'AwaitingAddress' : code
   conditions.fails(

@@ -116,6 +116,8 @@ export interface ModelGateway {
   readonly addresses: readonly GatewayAddress[]
   /** Where the addresses come from, or what is awaited, naming the object and field. */
   readonly addressReason: string
+  /** By network of the clients: the addresses that they are to use instead, none where what was said for them cannot be read. */
+  readonly forNetworks?: Readonly<Record<string, Pick<ModelGateway, 'addresses' | 'addressReason'>>>
   readonly drainMs: number
   /** Labels of its Services for `failoverPriority`; absent: none. */
   readonly failoverLabels?: Readonly<Record<string, string>>
