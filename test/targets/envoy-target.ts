@@ -15,6 +15,7 @@ import { MetadataSchema } from '../../src/xds/gen/envoy/config/core/v3/base_pb.j
 import { ListenerSchema } from '../../src/xds/gen/envoy/config/listener/v3/listener_pb.js'
 import { rawResource } from '../../src/xds/resource.ts'
 import { XdsServer } from '../../src/xds/server.ts'
+import type { ClientStatus } from '../../src/xds/server-stream.ts'
 import { SnapshotCache } from '../../src/xds/snapshot-cache.ts'
 import { TYPE, type XdsResource } from '../../src/xds/types.ts'
 import { byType, ENVOY, type EndedConnection, EndedLog, type Resources, type Target } from './target.ts'
@@ -40,7 +41,12 @@ const LOG_FORMAT = {
 }
 type LogLine = Readonly<Record<keyof typeof LOG_FORMAT, string | number | null>>
 
-/** A real Envoy: a static bootstrap that points at our own xDS server, and everything else by delta ADS from there. */
+export interface EnvoyTargetOptions {
+  /** State of the World instead of Delta. */
+  readonly sotw?: boolean
+}
+
+/** A real Envoy: a static bootstrap that points at our own xDS server, and everything else by ADS from there. */
 export class EnvoyTarget implements Target {
   readonly kind = 'envoy'
   readonly #ended = new EndedLog()
@@ -51,14 +57,15 @@ export class EnvoyTarget implements Target {
     logger: silentLogger,
   })
   #folder = ''
+  #sotw = false
   #process: ChildProcess | undefined
   #admin = ''
   #ports: Readonly<Record<string, number>> = {}
 
-  static async start(resources: Resources): Promise<EnvoyTarget> {
+  static async start(resources: Resources, options: EnvoyTargetOptions = {}): Promise<EnvoyTarget> {
     const target = new EnvoyTarget()
-    target.#show(resources)
-    await target.#start()
+    target.show(resources)
+    await target.#start(options)
     await target.#inForce(resources)
     return target
   }
@@ -72,8 +79,19 @@ export class EnvoyTarget implements Target {
   }
 
   async update(resources: Resources): Promise<void> {
-    this.#show(resources)
+    this.show(resources)
     await this.#inForce(resources)
+  }
+
+  /** What the server knows of it; undefined while it is not connected. */
+  status(): ClientStatus | undefined {
+    return this.#xds.clients()[0]
+  }
+
+  /** Resolves once `holds` does. */
+  async until(what: string, holds: () => boolean): Promise<void> {
+    const begun = Date.now()
+    while (!holds()) await this.#pause(begun, what)
   }
 
   port(listener: string): number {
@@ -97,7 +115,8 @@ export class EnvoyTarget implements Target {
     await rm(this.#folder, { recursive: true, force: true })
   }
 
-  #show(resources: Resources): void {
+  /** Serves these from now on, whatever becomes of it. */
+  show(resources: Resources): void {
     this.#view.set(
       new Map(
         byType(resources).map(([typeUrl, list]) => [
@@ -110,12 +129,13 @@ export class EnvoyTarget implements Target {
     )
   }
 
-  async #start(): Promise<void> {
+  async #start({ sotw = false }: EnvoyTargetOptions): Promise<void> {
+    this.#sotw = sotw
     const at = await this.#xds.listen({ host: '127.0.0.1', port: 0 })
     if (!('port' in at)) throw new Error('no port')
     this.#folder = await mkdtemp(join(tmpdir(), 'isthmus-envoy-'))
     const file = (name: string) => join(this.#folder, name)
-    await writeFile(file('bootstrap.yaml'), JSON.stringify(bootstrap(at.port)))
+    await writeFile(file('bootstrap.yaml'), JSON.stringify(bootstrap(at.port, sotw)))
     const [command, ...first] = existsSync(SETPRIV) ? [SETPRIV, '--pdeathsig', 'KILL', ENVOY] : [ENVOY]
     const child = spawn(
       command ?? ENVOY,
@@ -159,7 +179,10 @@ export class EnvoyTarget implements Target {
     const running = new Set(
       entries.map((entry) => entry.version_info ?? versionOf(entry.active_state?.listener)),
     )
-    if (![...listeners, ...clusters, ...secrets].every(({ version }) => running.has(version))) return false
+    // In State of the World Envoy tells the version of a whole type, which it has acknowledged.
+    const told =
+      this.#sotw || [...listeners, ...clusters, ...secrets].every(({ version }) => running.has(version))
+    if (!told) return false
     const { listener_statuses: statuses = [] } = (await this.get(
       '/listeners?format=json',
     )) as ListenerStatuses
@@ -259,7 +282,7 @@ function logged(resource: XdsResource): XdsResource {
 }
 
 /** JSON is YAML. */
-function bootstrap(xdsPort: number): object {
+function bootstrap(xdsPort: number, sotw: boolean): object {
   const ads = { ads: {}, resource_api_version: 'V3' }
   const address = { socket_address: { address: '127.0.0.1', port_value: xdsPort } }
   return {
@@ -267,7 +290,7 @@ function bootstrap(xdsPort: number): object {
     admin: { address: { socket_address: { address: '127.0.0.1', port_value: 0 } } },
     dynamic_resources: {
       ads_config: {
-        api_type: 'DELTA_GRPC',
+        api_type: sotw ? 'GRPC' : 'DELTA_GRPC',
         transport_api_version: 'V3',
         set_node_on_first_message_only: true,
         grpc_services: [{ envoy_grpc: { cluster_name: 'xds' } }],
