@@ -4,6 +4,8 @@ import { type Conditions, nameOf } from './conditions.ts'
 import { failoverLabels } from './failover.ts'
 import { isDnsName, parseServiceHost } from './host.ts'
 import { byText } from './labels.ts'
+import { CLUSTER_LABEL } from './managed.ts'
+import { countingEntries } from './own-entries.ts'
 import { protocolOf } from './protocol.ts'
 import { formatServerName, parseServerName } from './server-name.ts'
 import { Stage } from './stage.ts'
@@ -12,7 +14,6 @@ import { isTopLevelDomain } from './top-level-domains.ts'
 import type { ImportedService } from './types.ts'
 
 /** Endpoint labels that say where an address leads (Tetrate's and Istio's names). */
-export const CLUSTER_LABEL = 'xcp.tetrate.io/cluster'
 const NETWORK_LABELS = ['network', 'topology.istio.io/network'] as const
 /** Ours: port numbers without a ready endpoint behind the address, with dots between them. */
 export const NOT_READY_LABEL = 'isthmus.io/not-ready'
@@ -37,7 +38,8 @@ export class ImportStages {
 
 /**
  * Services that ServiceEntries describe, ours and the user's own, one per host, sorted by host. Several entries of one
- * host add up: ports by number, endpoints by address; where they disagree about a port, the first by name is right.
+ * host add up: ports by number, endpoints by address; where they disagree about a port, the first by name is right. But a user's own
+ * entry stands instead of what is imported.
  * `namespaces` are those that this cluster itself has.
  */
 export function collectImports(
@@ -57,17 +59,24 @@ export function collectImports(
   }
   const imports = [...byHost]
     .sort(([a], [b]) => byText(a, b))
-    .map(([host, sources]) => {
+    .flatMap(([host, sources]) => {
       const local = namespaces.has(parseServiceHost(host)?.namespace ?? '')
-      return stages.hosts.get({ host, entries: sources, local }, conditions, host)
+      return stages.hosts.get({ host, entries: sources, local }, conditions, host) ?? []
     })
   stages.entries.sweep()
   stages.hosts.sweep()
   return imports
 }
 
-function importHost({ host, entries, local }: HostInputs, conditions: Conditions): ImportedService {
-  return withoutSiteName(merge(host, entries, conditions), entries, local, conditions)
+function importHost(
+  { host, entries, local }: HostInputs,
+  conditions: Conditions,
+): ImportedService | undefined {
+  const counting = countingEntries(host, entries, local, conditions)
+  if (counting.entries.length === 0) return undefined
+  const merged = merge(host, counting.entries, conditions)
+  const service = counting.overrides ? { ...merged, overrides: true as const } : merged
+  return withoutSiteName(service, counting.entries, local, conditions)
 }
 
 /** Takes the two-label form from a host that nobody but a peer calls a Service, and that a site may be called too. */

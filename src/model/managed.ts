@@ -7,6 +7,9 @@ export const MANAGER = 'isthmus'
 /** Where generated entries live, as in the reference product. */
 export const ENTRY_NAMESPACE = 'xcp-multicluster'
 
+/** Label of an endpoint (the reference product's): which cluster it leads to. */
+export const CLUSTER_LABEL = 'xcp.tetrate.io/cluster'
+
 /** Whether an object is a ServiceEntry that Isthmus wrote. */
 export function isManagedEntry(metadata: {
   readonly namespace: string

@@ -178,6 +178,8 @@ export interface ImportedService {
   readonly subsets?: readonly ModelSubset[]
   /** SPIFFE ids that may answer. */
   readonly subjectAltNames: readonly string[]
+  /** The user's own entry, in place of what is imported. */
+  readonly overrides?: true
   /** Set where `name.namespace` is rather a site's name (`github.com`): only the longer forms lead here. */
   readonly noShortName?: true
   /** `ServiceEntry/ns/name` it comes from. */

@@ -65,11 +65,16 @@ function addAll<T extends McpMetadata>(
  */
 export function istioConfig(model: Model, entries: readonly EntryConfig[]): IstioConfig {
   const services = new Map(model.services.map((service) => [service.host, service]))
+  const overridden = new Set(
+    model.imports.filter(({ overrides }) => overrides === true).map(({ host }) => host),
+  )
   const serviceEntries: EntryConfig[] = []
   const workloadEntries: WorkloadEntryConfig[] = []
   const destinationRules: DestinationRuleConfig[] = []
   for (const entry of entries) {
     const [host = ''] = entry.hosts
+    // Istio has the user's own entry from where he wrote it.
+    if (overridden.has(host)) continue
     const service = services.get(host)
     if (service === undefined) {
       serviceEntries.push({ ...entry, endpoints: partsOf(entry).map(({ endpoint }) => endpoint) })

@@ -122,6 +122,42 @@ t.test(
   },
 )
 
+t.test(
+  "where a user's own entry stands instead of the import, Istio is told nothing beside it",
+  async (t) => {
+    const [, second] = await world(t)
+    const istiod = new McpClient(`127.0.0.1:${second.plainPort}`)
+    t.teardown(() => istiod.close())
+    await istiod.until('the entry', () => istiod.list('ServiceEntry').has(ENTRY))
+    const own = {
+      apiVersion: 'networking.istio.io/v1',
+      kind: 'ServiceEntry',
+      metadata: { name: 'mine', namespace: 'bookinfo' },
+      spec: {
+        hosts: ['productpage.bookinfo.svc.cluster.local'],
+        location: 'MESH_INTERNAL',
+        resolution: 'STATIC',
+        ports: [{ number: 9080, name: 'http', protocol: 'HTTP' }],
+        endpoints: [{ address: '198.51.100.1' }],
+      },
+    }
+    await second.apply(yamlOf(own))
+    await istiod.until(
+      'neither',
+      () => istiod.list('ServiceEntry').size + istiod.list('DestinationRule').size === 0,
+    )
+    t.match(second.discovery.model?.imports, [{ endpoints: [{ address: '198.51.100.1' }], overrides: true }])
+    await second.poll('a condition in its status', () =>
+      second.store
+        .list('ServiceEntry')
+        .some(({ conditions }) => conditions.some(({ reason }) => reason === 'OverridesImport')),
+    )
+    const ref = { organization: '', tenant: '', workspace: '' }
+    await second.store.delete({ kind: 'ServiceEntry', namespace: 'bookinfo', name: 'mine', ...ref })
+    await istiod.until('the import again', () => istiod.list('ServiceEntry').has(ENTRY))
+  },
+)
+
 t.test('over mutual TLS it comes as istiod of its cluster; nobody else gets it', async (t) => {
   const [, second] = await world(t)
   const id = 'sidecar~10.0.0.7~istiod-1.istio-system~istio-system.svc.cluster.local'
