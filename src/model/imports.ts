@@ -7,7 +7,6 @@ import { byText } from './labels.ts'
 import { CLUSTER_LABEL } from './managed.ts'
 import { countingEntries } from './own-entries.ts'
 import { protocolOf } from './protocol.ts'
-import { formatServerName, parseServerName } from './server-name.ts'
 import { Stage } from './stage.ts'
 import { annotatedSubsets, readySubsets } from './subsets.ts'
 import { isTopLevelDomain } from './top-level-domains.ts'
@@ -99,7 +98,7 @@ function usableHosts(entry: ServiceEntry, conditions: Conditions): readonly stri
   const hosts: string[] = []
   for (const text of new Set(entry.spec.hosts)) {
     const host = text.toLowerCase()
-    const error = hostError(entry, host)
+    const error = hostError(host)
     if (error === undefined) hosts.push(host)
     else conditions.fails(entry, 'Accepted', 'UnsupportedHost', `spec.hosts: "${text}" ${error}`)
   }
@@ -122,12 +121,9 @@ function isUsable(entry: ServiceEntry, conditions: Conditions): boolean {
   return true
 }
 
-/** Whether the host can be named in DNS and, with each of its ports, in an SNI. */
-function hostError(entry: ServiceEntry, host: string): string | undefined {
-  if (!isDnsName(host)) return 'is not a plain DNS name (wildcards are not supported)'
-  const longest = Math.max(1, ...entry.spec.ports.map((port) => port.number))
-  const name = parseServerName(formatServerName({ port: longest, subset: '', host }))
-  return name.ok ? undefined : `cannot be named in TLS: the server name ${name.error}`
+/** Whether the host can be named in DNS; in TLS it then can be, by an alias where it is too long. */
+function hostError(host: string): string | undefined {
+  return isDnsName(host) ? undefined : 'is not a plain DNS name (wildcards are not supported)'
 }
 
 function merge(host: string, entries: readonly ServiceEntry[], conditions: Conditions): ImportedService {

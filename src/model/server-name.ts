@@ -1,6 +1,7 @@
 // The SNI of a service port, Istio's form (istio/istio pilot/pkg/model/service.go BuildDNSSrvSubsetKey and ParseSubsetKey):
 // `outbound_.9080_._.productpage.bookinfo.svc.cluster.local`. What arrives here comes from strangers before any
 // authentication, so the grammar is strict, canonical (one spelling per service) and read in linear time.
+import { createHash } from 'node:crypto'
 import { fail, ok, type Result } from '../lib/result.ts'
 import { isDnsLabel, isDnsName } from './host.ts'
 
@@ -17,9 +18,40 @@ const MAX_LENGTH = 255
 /** `<subset>_` is one DNS label of 63 characters. */
 const MAX_SUBSET = 62
 
-/** The inverse of `parseServerName` for every name that grammar allows; anything else gives text that it refuses. */
+/** What is left of a subset's or host's name in an alias has this much of its SHA-256 beside it, as hexadecimal digits. */
+const SUBSET_HASH_LENGTH = 8
+const HOST_HASH_LENGTH = 32
+
+/**
+ * The inverse of `parseServerName` for every name that fits into one; anything that is no name gives text that it refuses. A name that is
+ * too long gets an alias that everybody who forms it forms alike: the host as its hash and as many of its last labels as there is room
+ * for, the subset as its beginning and its hash. It parses as a name of that host and subset.
+ */
 export function formatServerName({ port, subset, host }: ServerName): string {
-  return `outbound_.${port}_.${subset}_.${host}`
+  const part = isDnsLabel(subset) && subset.length > MAX_SUBSET ? shortSubset(subset) : subset
+  const prefix = `outbound_.${port}_.${part}_.`
+  const name = prefix + host
+  return name.length > MAX_LENGTH && isDnsName(host)
+    ? prefix + shortHost(host, MAX_LENGTH - prefix.length)
+    : name
+}
+
+const hashOf = (text: string, digits: number): string =>
+  createHash('sha256').update(text).digest('hex').slice(0, digits)
+
+function shortSubset(subset: string): string {
+  const hash = hashOf(subset, SUBSET_HASH_LENGTH)
+  return `${subset.slice(0, MAX_SUBSET - 1 - hash.length)}-${hash}`
+}
+
+function shortHost(host: string, room: number): string {
+  const hash = hashOf(host, HOST_HASH_LENGTH)
+  let tail = host
+  while (hash.length + 1 + tail.length > room && tail !== '') {
+    const dot = tail.indexOf('.')
+    tail = dot < 0 ? '' : tail.slice(dot + 1)
+  }
+  return tail === '' ? hash : `${hash}.${tail}`
 }
 
 /** Accepts only what `formatServerName` writes; the error says what is wrong, without echoing more than the limit allows. */

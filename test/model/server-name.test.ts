@@ -25,6 +25,54 @@ t.test('parse is the inverse of format', async (t) => {
   )
 })
 
+t.test(
+  'a name that is too long has an alias: it parses, fits, ends as the host does, and is nobody else’s',
+  async (t) => {
+    const long = fc.record({
+      port: fc.integer({ min: 1, max: 65_535 }),
+      subset: fc.oneof(
+        fc.constant(''),
+        fc.constantFrom('v1', 's'.repeat(62), 's'.repeat(63), `${'s'.repeat(62)}t`),
+      ),
+      host: fc
+        .array(fc.constantFrom('a'.repeat(63), 'b'.repeat(40), `c${'-'.repeat(61)}c`, 'd'), {
+          minLength: 1,
+          maxLength: 7,
+        })
+        .map((labels) => labels.join('.'))
+        .filter((host) => host.length <= 253),
+    })
+    const seen = new Map<string, string>()
+    fc.assert(
+      fc.property(long, (name) => {
+        const text = formatServerName(name)
+        const parsed = parseServerName(text)
+        const spelt = `${name.port} ${name.subset} ${name.host}`
+        const other = seen.get(text)
+        seen.set(text, spelt)
+        const plain = `outbound_.${name.port}_.${name.subset}_.${name.host}`
+        const fits = plain.length <= 255 && name.subset.length <= 62
+        return (
+          parsed.ok &&
+          parsed.value.port === name.port &&
+          (other === undefined || other === spelt) &&
+          (fits ? text === plain : text !== plain && text.endsWith(name.host.split('.').at(-1) ?? ''))
+        )
+      }),
+      { ...SEED, numRuns: 1_000 },
+    )
+    t.equal(
+      formatServerName({
+        port: 9080,
+        subset: '',
+        host: `${'a'.repeat(63)}.${'b'.repeat(63)}.${'c'.repeat(63)}.${'d'.repeat(61)}`,
+      }),
+      `outbound_.9080_._.5fcf065db59c137eba6d13fbb5f4627b.${'b'.repeat(63)}.${'c'.repeat(63)}.${'d'.repeat(61)}`,
+      'and it is the same in every version',
+    )
+  },
+)
+
 t.test('what parse accepts is the one spelling that format writes', async () => {
   const near = fc
     .tuple(
