@@ -16,6 +16,7 @@ import {
 } from './credential-flags.ts'
 import { DiscoveryProcess } from './discovery-process.ts'
 import { discoveryMetrics, discoveryRoutes } from './discovery-routes.ts'
+import { parseDuration } from './flag-values.ts'
 import { listenAddress } from './listen-address.ts'
 
 /** Bad usage or configuration, as in sysexits.h. */
@@ -26,6 +27,7 @@ interface Options extends CredentialFlags {
   readonly objects: readonly string[]
   readonly generated?: string
   readonly signingCa: string
+  readonly svidLifetime: string
   readonly ads: string
   readonly adsPlain: string
   readonly admin: string
@@ -70,6 +72,7 @@ export function command(): Command {
         '',
       ),
     )
+    .addOption(option('--svid-lifetime <duration>', 'how long those SVIDs live, an hour at most', '58m'))
     .addOption(option('--ads <host:port>', 'xDS over mutual TLS', '0.0.0.0:15012'))
     .addOption(option('--ads-plain <host:port>', 'xDS in clear, on loopback, or "off"', '127.0.0.1:15010'))
     .addOption(option('--admin <host:port>', 'status, explain, config_dump, logging', '127.0.0.1:15000'))
@@ -102,7 +105,13 @@ async function run(options: Options): Promise<void> {
     process.stderr.write(`isthmus discovery: ${spec.error}\n`)
     process.exitCode = EXIT_USAGE
   }
-  if (addresses === undefined || !spec.ok) return
+  const lifetime = parseDuration(options.svidLifetime)
+  if (!lifetime.ok || lifetime.value < 60_000 || lifetime.value > 60 * 60_000) {
+    const why = lifetime.ok ? `"${options.svidLifetime}" is not between 1m and 60m` : lifetime.error
+    process.stderr.write(`isthmus discovery: --svid-lifetime: ${why}\n`)
+    process.exitCode = EXIT_USAGE
+  }
+  if (addresses === undefined || !spec.ok || process.exitCode === EXIT_USAGE || !lifetime.ok) return
   const logger = createLogger({ name: 'discovery', level: options.logLevel, cluster: options.cluster })
   const objects = options.objects.flatMap((value) => value.split(','))
   const store = new DirectoryStore({
@@ -120,6 +129,7 @@ async function run(options: Options): Promise<void> {
     options.signingCa === '' ? undefined : new SigningCa({ directory: options.signingCa, logger })
   const discovery = new DiscoveryProcess({
     signingCa,
+    svidLifetimeMs: lifetime.value,
     cluster: options.cluster,
     store,
     credentials,

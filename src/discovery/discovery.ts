@@ -42,6 +42,8 @@ export interface DiscoveryOptions {
   readonly credentials: Pick<CredentialSource, 'current' | 'onChange' | 'problems'>
   /** Signs SVIDs for the clients; undefined: they have theirs from elsewhere. */
   readonly signingCa?: Pick<SigningCa, 'current' | 'problems'> | undefined
+  /** How long those SVIDs live, milliseconds. Default and most: 58 minutes. */
+  readonly svidLifetimeMs?: number | undefined
   /** ADS over mutual TLS. */
   readonly ads: { readonly host: string; readonly port: number }
   /** ADS in clear, loopback only. */
@@ -247,7 +249,7 @@ export class Discovery {
     const mint = async (id: string) =>
       this.#state === undefined
         ? fail('not ready yet')
-        : mintSvid(signingCa.current(), this.#state, id, clock.now())
+        : mintSvid(signingCa.current(), this.#state, id, clock.now(), this.#options.svidLifetimeMs)
     return new Minter({ mint, clock, logger: this.#logger })
   }
 

@@ -28,6 +28,7 @@ export interface ClusterOptions {
   readonly credential?: boolean
   /** Mints SVIDs for its clients. */
   readonly signing?: boolean | Ca
+  readonly svidLifetimeMs?: number
   readonly clock?: Clock
   readonly logger?: Logger
 }
@@ -60,6 +61,7 @@ export class TestCluster {
       adsPlain: { host: '127.0.0.1', port: 0 },
       logger: options.logger ?? silentLogger,
       ...(options.clock && { clock: options.clock }),
+      svidLifetimeMs: options.svidLifetimeMs,
       ...(signing && { signingCa: { current: () => signing, problems: () => [] } }),
       pods: { cluster: name, image: 'isthmus:test', discovery: '127.0.0.1:15012' },
     })

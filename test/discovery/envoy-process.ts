@@ -18,6 +18,8 @@ export interface EnvoyOptions {
   readonly bind: string
   /** Files of its own SVID and of the bundle it trusts; undefined: over the listener in clear, without a certificate. */
   readonly credential: Readonly<Record<'certificate' | 'key' | 'ca', string>> | undefined
+  /** Its certificate for others comes from discovery, over SDS on its ADS stream; the files are for that stream alone. */
+  readonly minted?: boolean
   /** State of the world instead of Delta. */
   readonly sotw?: boolean
   /** Further claims of the node. */
@@ -45,7 +47,7 @@ export async function startEnvoy(folder: string, options: EnvoyOptions): Promise
         CLUSTER_ID: options.cluster,
         ISTHMUS_BIND: options.bind,
         ...options.metadata,
-        ...(credential && { ISTHMUS_CREDENTIAL_FILE: file('sds.yaml') }),
+        ...(credential && !options.minted && { ISTHMUS_CREDENTIAL_FILE: file('sds.yaml') }),
       },
     },
     dynamic_resources: {
