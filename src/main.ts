@@ -27,6 +27,10 @@ const COMMANDS: Readonly<
   delete: { about: 'delete objects from a directory of YAML', load: () => import('./cli/delete.ts') },
   get: { about: 'show objects and their status', load: () => import('./cli/get.ts') },
   status: { about: 'what a cluster exposes, imports and awaits', load: () => import('./cli/status.ts') },
+  topology: {
+    about: 'clusters, networks, gateways, and who reaches what',
+    load: () => import('./cli/topology.ts'),
+  },
   explain: { about: 'why a call works or does not, hop by hop', load: () => import('./cli/explain.ts') },
   certs: { about: 'certificates for development, tests and import', load: () => import('./cli/certs.ts') },
   drain: { about: 'drain a gateway or sidecar and wait for the end', load: () => import('./cli/drain.ts') },

@@ -1,5 +1,6 @@
 import type { AdminReply, AdminRoute } from '../admin/http.ts'
 import { Metrics } from '../admin/metrics.ts'
+import { topologyOf } from '../discovery/topology.ts'
 import type { Logger } from '../lib/log.ts'
 import { explainClient, explainServing, servingTarget } from '../model/explain.ts'
 import { exportsFor } from '../model/export-of.ts'
@@ -21,6 +22,7 @@ export function discoveryRoutes(process: DiscoveryProcess, logger: Logger): Reco
   return {
     '/status': async () => ({ body: process.status() }),
     '/explain': withModel(explain),
+    '/topology': withModel((model) => ({ body: topologyOf(model) })),
     '/exports': withModel((model) => ({ body: exportsOf(model) })),
     '/clients': async () => ({ body: process.discovery.clients() }),
     '/config_dump': async () => ({ body: dump(process) }),
