@@ -31,6 +31,10 @@ const COMMANDS: Readonly<
     about: 'clusters, networks, gateways, and who reaches what',
     load: () => import('./cli/topology.ts'),
   },
+  plan: {
+    about: 'what applying or deleting objects would change, and for whom',
+    load: () => import('./cli/plan.ts'),
+  },
   explain: { about: 'why a call works or does not, hop by hop', load: () => import('./cli/explain.ts') },
   certs: { about: 'certificates for development, tests and import', load: () => import('./cli/certs.ts') },
   drain: { about: 'drain a gateway or sidecar and wait for the end', load: () => import('./cli/drain.ts') },

@@ -11,8 +11,15 @@ export interface AdminReply {
   readonly type?: string
 }
 
-/** Answers one path. `method` is the HTTP method; a route that changes something should refuse all but `POST`. */
-export type AdminRoute = (query: URLSearchParams, method: string) => Promise<AdminReply>
+/**
+ * Answers one path. `method` is the HTTP method; a route that changes something should refuse all but `POST`. `body` reads what
+ * came with the request, and rejects where that is too long.
+ */
+export type AdminRoute = (
+  query: URLSearchParams,
+  method: string,
+  body: () => Promise<string>,
+) => Promise<AdminReply>
 
 export interface AdminServerOptions {
   /** By path, e.g. `/status`. Any other path answers 404 with the list of these. */
@@ -21,7 +28,9 @@ export interface AdminServerOptions {
 
 /** Probes, scrapers and a person; nobody needs more at one time. Health must answer while somebody tries to keep it busy. */
 const MAX_CONNECTIONS = 256
-/** Milliseconds and bytes. A request has no body that anybody reads, so that one second is a long time for it. */
+/** All the objects of a large cluster, bytes. */
+const MAX_BODY = 64 * 1024 * 1024
+/** Milliseconds and bytes. */
 const LIMITS = {
   connectionsCheckingInterval: 1_000,
   headersTimeout: 3_000,
@@ -69,8 +78,9 @@ export class AdminServer {
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    request.resume()
     const reply = await this.#reply(request)
+    // What nobody read.
+    request.resume()
     const text = typeof reply.body === 'string' ? reply.body : `${JSON.stringify(reply.body, jsonValue, 2)}\n`
     const type =
       reply.type ?? (typeof reply.body === 'string' ? 'text/plain; charset=utf-8' : 'application/json')
@@ -100,8 +110,10 @@ export class AdminServer {
       return await route(
         new URLSearchParams(cut === -1 ? '' : target.slice(cut + 1)),
         request.method ?? 'GET',
+        () => readBody(request),
       )
     } catch (error) {
+      if (error instanceof BodyTooLong) return { status: 413, body: `${error.message}\n` }
       return { status: 500, body: `${error instanceof Error ? error.message : String(error)}\n` }
     }
   }
@@ -116,6 +128,19 @@ export class AdminServer {
     if (host === '' || host === 'localhost' || isIP(host) !== 0) return undefined
     return `the Host header must be an IP address or localhost, not ${host}`
   }
+}
+
+class BodyTooLong extends Error {}
+
+async function readBody(request: IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = []
+  let bytes = 0
+  for await (const chunk of request as AsyncIterable<Buffer>) {
+    bytes += chunk.length
+    if (bytes > MAX_BODY) throw new BodyTooLong(`the request is longer than ${MAX_BODY} bytes`)
+    chunks.push(chunk)
+  }
+  return Buffer.concat(chunks).toString('utf8')
 }
 
 /** JSON has no Map, Set, bigint or bytes; config dumps and statuses do. */

@@ -16,13 +16,18 @@ export interface AdminReply {
 export async function callAdmin(
   address: string,
   path: string,
-  { method = 'GET', timeoutMs = TIMEOUT_MS }: { method?: 'GET' | 'POST'; timeoutMs?: number } = {},
+  {
+    method = 'GET',
+    timeoutMs = TIMEOUT_MS,
+    body,
+  }: { method?: 'GET' | 'POST'; timeoutMs?: number; body?: string } = {},
 ): Promise<Result<AdminReply, string>> {
   try {
     const signal = AbortSignal.timeout(timeoutMs)
-    const options = { method, signal, headersTimeout: 0, bodyTimeout: 0, reset: true }
-    const { statusCode, body } = await request(`http://${address}${path}`, options)
-    return ok({ status: statusCode, body: await body.text() })
+    const sent = body === undefined ? {} : { body }
+    const options = { method, signal, headersTimeout: 0, bodyTimeout: 0, reset: true, ...sent }
+    const reply = await request(`http://${address}${path}`, options)
+    return ok({ status: reply.statusCode, body: await reply.body.text() })
   } catch (error) {
     return fail(`http://${address} does not answer: ${reasonOf(error, timeoutMs)}`)
   }

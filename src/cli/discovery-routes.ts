@@ -1,10 +1,16 @@
 import type { AdminReply, AdminRoute } from '../admin/http.ts'
 import { Metrics } from '../admin/metrics.ts'
+import type { Discovery } from '../discovery/discovery.ts'
+import { gatewayConfigHop, sidecarConfigHop } from '../discovery/explain-config.ts'
 import { topologyOf } from '../discovery/topology.ts'
 import type { Logger } from '../lib/log.ts'
+import { fail, ok, type Result } from '../lib/result.ts'
 import { explainClient, explainServing, servingTarget } from '../model/explain.ts'
 import { exportsFor } from '../model/export-of.ts'
 import type { Model } from '../model/types.ts'
+import { kindByWord } from '../objects/kinds.ts'
+import type { ObjectEdit } from '../objects/overlay.ts'
+import type { ObjectRef } from '../objects/types.ts'
 import type { DiscoveryProcess } from './discovery-process.ts'
 import { peerMetrics } from './peer-metrics.ts'
 
@@ -21,8 +27,9 @@ export function discoveryRoutes(process: DiscoveryProcess, logger: Logger): Reco
     }
   return {
     '/status': async () => ({ body: process.status() }),
-    '/explain': withModel(explain),
+    '/explain': withModel((model, query) => explain(process.discovery, model, query)),
     '/topology': withModel((model) => ({ body: topologyOf(model) })),
+    '/plan': (_query, method, body) => plan(process, method, body),
     '/exports': withModel((model) => ({ body: exportsOf(model) })),
     '/clients': async () => ({ body: process.discovery.clients() }),
     '/config_dump': async () => ({ body: dump(process) }),
@@ -31,28 +38,74 @@ export function discoveryRoutes(process: DiscoveryProcess, logger: Logger): Reco
 }
 
 /** `from` given: this cluster's half as the serving one; else as the calling one, towards cluster `to`. */
-function explain(model: Model, query: URLSearchParams): AdminReply {
+function explain(discovery: Discovery, model: Model, query: URLSearchParams): AdminReply {
   const host = query.get('host') ?? ''
   const port = Number(query.get('port') ?? '')
   if (host === '' || !Number.isInteger(port) || port < 1 || port > 65_535) {
     return { status: 400, body: 'expected ?host=NAME&port=NUMBER, and from=CLUSTER or to=CLUSTER\n' }
   }
   const from = query.get('from')
-  if (from === null)
+  const cluster = model.self.id
+  const { clients, peers } = discovery.connected()
+  if (from === null) {
+    const to = query.get('to') ?? undefined
+    const told = peers.filter((peer) => to === undefined || peer.cluster === to)
     return {
-      body: { cluster: model.self.id, hops: explainClient(model, host, port, query.get('to') ?? undefined) },
+      body: { cluster, hops: [...explainClient(model, host, port, to), sidecarConfigHop(clients, told)] },
     }
+  }
   const target = servingTarget(model, host, port, from)
+  const hops = explainServing(model, from, host, port)
   const gateway =
     target === undefined ? null : { addresses: target.gateway.addresses, spiffeIds: target.spiffeIds }
   return {
     body: {
-      cluster: model.self.id,
-      hops: explainServing(model, from, host, port),
+      cluster,
+      hops: target === undefined ? hops : [...hops, gatewayConfigHop(gatewayName(target.gateway), clients)],
       gateway,
       sni: target?.sni ?? null,
     },
   }
+}
+
+const gatewayName = ({ namespace, name }: { namespace: string; name: string }): string =>
+  `${namespace}/${name}`
+
+/** `POST {"apply": [documents], "delete": [refs]}`: what would be different, and nothing is. */
+async function plan(
+  process: DiscoveryProcess,
+  method: string,
+  body: () => Promise<string>,
+): Promise<AdminReply> {
+  if (method !== 'POST') return { status: 405, body: 'expected POST with {"apply": […], "delete": […]}\n' }
+  const edit = readEdit(await body())
+  if (!edit.ok) return { status: 400, body: `${edit.error}\n` }
+  const planned = process.discovery.plan(edit.value)
+  return planned === undefined ? NOT_READY : { body: planned }
+}
+
+function readEdit(text: string): Result<ObjectEdit, string> {
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch (error) {
+    return fail(`expected JSON: ${(error as Error).message}`)
+  }
+  const { apply = [], delete: gone = [] } = (value ?? {}) as { apply?: unknown; delete?: unknown }
+  if (!Array.isArray(apply)) return fail('apply: expected an array of documents')
+  if (!Array.isArray(gone) || !gone.every(isRef))
+    return fail('delete: expected an array of {kind, namespace, organization, tenant, workspace, name}')
+  return ok({ apply, delete: gone })
+}
+
+function isRef(value: unknown): value is ObjectRef {
+  if (typeof value !== 'object' || value === null) return false
+  const ref = value as Record<string, unknown>
+  const fields = ['kind', 'namespace', 'organization', 'tenant', 'workspace', 'name']
+  return (
+    fields.every((field) => typeof ref[field] === 'string') &&
+    kindByWord(String(ref['kind']))?.kind === ref['kind']
+  )
 }
 
 function exportsOf(model: Model): unknown {

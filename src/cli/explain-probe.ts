@@ -1,7 +1,7 @@
 // The network's part of an explanation: a real TCP connection and a real handshake, as a sidecar would make them.
 import { X509Certificate } from 'node:crypto'
 import { connect as connectTcp, type Socket } from 'node:net'
-import { connect as connectTls } from 'node:tls'
+import { connect as connectTls, type TLSSocket } from 'node:tls'
 import type { Credential } from '../identity/credential.ts'
 import { clientTlsOptions } from '../identity/tls.ts'
 import type { TrustBundles } from '../identity/trust-bundle.ts'
@@ -100,7 +100,7 @@ function handshake(
       socket.destroy()
     }
     const accepted = (): Hop => {
-      const detail = `${socket.getProtocol() ?? 'TLS'}, server name ${sni}, it is ${expectedIds.join(' or ')}`
+      const detail = `${socket.getProtocol() ?? 'TLS'}, server name ${sni}, ${presented(socket, expectedIds)}`
       return { hop: 'tls', ok: true, detail, fix: '' }
     }
     let hop: Hop | undefined
@@ -127,6 +127,15 @@ function handshake(
     socket.once('data', () => done(accepted()))
     socket.once('end', () => socket.destroy())
   })
+}
+
+/** Who the other end showed itself to be, and for how long yet. */
+function presented(socket: TLSSocket, expectedIds: readonly string[]): string {
+  const leaf = socket.getPeerX509Certificate()
+  if (leaf === undefined) return `it is ${expectedIds.join(' or ')}`
+  const ids = [...(leaf.subjectAltName ?? '').matchAll(/URI:([^,"]+)/g)].map(([, id]) => id)
+  const days = (leaf.validToDate.getTime() - Date.now()) / 86_400_000
+  return `it is ${ids.join(' and ')}, ${days.toFixed(1)} days left`
 }
 
 /** What an error of the handshake means, by the alert (RFC 8446 section 6.2) or by our own check of the gateway's certificate. */

@@ -70,7 +70,11 @@ export function collect(value: string, before: readonly string[] = []): string[]
   return [...before, value]
 }
 
-function collectPair(value: string, before: Readonly<Record<string, string>> = {}): Record<string, string> {
+/** For `--set`. */
+export function collectPair(
+  value: string,
+  before: Readonly<Record<string, string>> = {},
+): Record<string, string> {
   const at = value.indexOf('=')
   if (at < 1) throw new InvalidArgumentError('expected NAME=value.')
   return { ...before, [value.slice(0, at)]: value.slice(at + 1) }

@@ -1,12 +1,14 @@
 import { stringify } from 'yaml'
 import type { discoveryStatus } from '../discovery/status.ts'
+import { formatProxyStatus, isProxyStatus } from './proxy-status-text.ts'
 import { textTable } from './text-table.ts'
 
 /** What discovery's `/status` says. Every part may be absent: the other end may be another version. */
 type DiscoveryStatus = Partial<ReturnType<typeof discoveryStatus>>
 
-/** Lines for an operator. What is not a discovery server's status is printed as it came, as YAML. */
+/** Lines for an operator. What is neither a discovery server's nor a proxy's status is printed as it came, as YAML. */
 export function formatStatus(status: unknown): string[] {
+  if (isProxyStatus(status)) return formatProxyStatus(status, Date.now())
   if (typeof status !== 'object' || status === null || !('exposures' in status)) {
     return stringify(status, { lineWidth: 0 })
       .trimEnd()
@@ -20,6 +22,7 @@ export function formatStatus(status: unknown): string[] {
     ...gateways(discovery),
     ...services(discovery),
     ...imports(discovery),
+    ...clients(discovery),
     ...troubles(discovery),
   ]
 }
@@ -104,6 +107,51 @@ function imports({ imports = [] }: DiscoveryStatus): string[] {
   })
   return section('imported', rows)
 }
+
+const SHORT_TYPES: Readonly<Record<string, string>> = {
+  Listener: 'LDS',
+  RouteConfiguration: 'RDS',
+  Cluster: 'CDS',
+  ClusterLoadAssignment: 'EDS',
+  Secret: 'SDS',
+  NameTable: 'NDS',
+}
+
+/** One line per client, and one more for each type of which it has not what it should. */
+function clients({ clients = [] }: DiscoveryStatus): string[] {
+  const rows = clients.flatMap(({ nodeId, kind, view, address, variant, connectedForS, blocked, types }) => {
+    const entries = Object.entries(types).map(([typeUrl, type]) => ({ name: shortType(typeUrl), ...type }))
+    const acked = entries.filter(({ settled, nackedVersion }) => settled && nackedVersion === '')
+    const late = entries.filter(({ settled, nackedVersion }) => !settled || nackedVersion !== '')
+    const has = acked.map(({ name, ackedVersion }) => `${name} ${shortVersion(ackedVersion)}`).join(' ')
+    const state = `${variant}, ${connectedForS} s${blocked ? ', reads nothing' : ''}`
+    return [
+      [nodeId, kind, view, address, state, has === '' ? '-' : has],
+      ...late.map(({ name, sentVersion, ackedVersion, nackedVersion, lastError, lagMs }) => [
+        '',
+        '',
+        '',
+        '',
+        `✗ ${name}`,
+        [
+          `sent ${shortVersion(sentVersion)}, has ${shortVersion(ackedVersion)}`,
+          nackedVersion === '' ? '' : `refused ${shortVersion(nackedVersion)}: ${lastError}`,
+          lagMs === 0 ? '' : `no answer for ${(lagMs / 1_000).toFixed(1)} s`,
+        ]
+          .filter((part) => part !== '')
+          .join('; '),
+      ]),
+    ]
+  })
+  return section('clients', rows)
+}
+
+function shortType(typeUrl: string): string {
+  const name = typeUrl.slice(Math.max(typeUrl.lastIndexOf('.'), typeUrl.lastIndexOf('/')) + 1)
+  return SHORT_TYPES[name] ?? name
+}
+
+const shortVersion = (version: string): string => (version === '' ? '-' : version.slice(0, 8))
 
 function troubles({ conditions = [], problems = [] }: DiscoveryStatus): string[] {
   const failing = conditions.filter((condition) => !condition.status)

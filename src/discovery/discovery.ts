@@ -12,6 +12,7 @@ import { ModelStages } from '../model/model-stages.ts'
 import { type NetworkTransition, TRANSITION_MS } from '../model/network-transition.ts'
 import { recallTransition } from '../model/remembered-transition.ts'
 import type { Model, ModelCondition } from '../model/types.ts'
+import { type ObjectEdit, overlay } from '../objects/overlay.ts'
 import type { ObjectStore } from '../objects/store.ts'
 import { type DomainBundle, domainBundle } from '../resources/envoy.ts'
 import type { EntryConfig } from '../resources/service-entry.ts'
@@ -26,6 +27,7 @@ import { mintSvid } from './mint-svid.ts'
 import { Minter } from './minted-secret.ts'
 import type { PeerLink } from './peer-link.ts'
 import { Peers } from './peers.ts'
+import { type Plan, planOf } from './plan.ts'
 import { ReverseStreams } from './reverse-streams.ts'
 import { discoveryStatus } from './status.ts'
 import { StreamAuthorizer } from './stream-authorizer.ts'
@@ -211,6 +213,22 @@ export class Discovery {
     return { ...status, conditions: this.conditions(), certificates: this.certificates() }
   }
 
+  /** What would be different with these objects; undefined before anything is known. Nothing is. */
+  plan(edit: ObjectEdit): Plan | undefined {
+    const state = this.#state
+    if (state === undefined || this.#views === undefined) return undefined
+    const edited = overlay(this.#options.store, edit)
+    const trust = new TrustKeeper()
+    const after = computeModel({
+      ...this.#modelInput(state.identity, trust),
+      list: edited.list,
+      refused: edited.refused,
+    })
+    const bundles = trust.collect(state.identity, after.peers).bundles.list.map(domainBundle)
+    const views = this.#views.preview({ model: after, bundles, clusterBundles: trust.clusterBundles(after) })
+    return planOf({ before: state.model, after, ...edited, views, clients: this.#server.clients() })
+  }
+
   /** What the model made of each object, and where a peer's copy of them disagrees. */
   conditions(): readonly ModelCondition[] {
     const model = this.#state?.model
@@ -230,6 +248,11 @@ export class Discovery {
 
   clients() {
     return this.#server.clients()
+  }
+
+  /** Whoever is at the other end of a stream now, in either direction. */
+  connected() {
+    return { clients: this.#server.clients(), peers: this.#peers.status() }
   }
 
   /** Counters for metrics. */
@@ -267,17 +290,8 @@ export class Discovery {
   }
 
   #install(identity: Identity): void {
-    const { cluster, store } = this.#options
-    const { trustDomain } = identity.credential.id
-    const input: ModelInput = {
-      cluster,
-      trustDomain,
-      list: (kind) => store.list(kind),
-      refused: (kind) => store.refused(kind),
-      transition: { previous: this.#lastTransition(), nowMs: this.#clock.now() },
-      bundleOf: (peer) => (peer === undefined ? identity.bundle : this.#trust.bundleOf(peer)),
-    }
-    const model = computeModel(input, this.#stages)
+    const { cluster } = this.#options
+    const model = computeModel(this.#modelInput(identity, this.#trust), this.#stages)
     const trust = this.#trust.collect(identity, model.peers)
     const bundles = share(this.#state?.bundles, trust.bundles.list.map(domainBundle))
     const clusterBundles = share(this.#state?.clusterBundles, this.#trust.clusterBundles(model))
@@ -302,6 +316,18 @@ export class Discovery {
     const { cluster, store } = this.#options
     if (this.#state !== undefined) return this.#state.model.transition
     return recallTransition(store.list('Cluster'), cluster, this.#clock.now())
+  }
+
+  #modelInput(identity: Identity, trust: TrustKeeper): ModelInput {
+    const { cluster, store } = this.#options
+    return {
+      cluster,
+      trustDomain: identity.credential.id.trustDomain,
+      list: (kind) => store.list(kind),
+      refused: (kind) => store.refused(kind),
+      transition: { previous: this.#lastTransition(), nowMs: this.#clock.now() },
+      bundleOf: (peer) => (peer === undefined ? identity.bundle : trust.bundleOf(peer)),
+    }
   }
 
   /** Networks that were named by halves stay so for a time only. */

@@ -4,6 +4,7 @@ import type { Decision, Model, ModelCondition } from '../model/types.ts'
 import type { ClientStatus } from '../xds/server-stream.ts'
 import type { NodeInfo } from '../xds/types.ts'
 import { type PeerStatus, REACHABLE_CLAIM, REASON_CLAIM } from './peers.ts'
+import type { ViewKey } from './views.ts'
 
 /** What a peer's node says about calling us, and the network it says it is on. */
 export interface Claim extends Decision {
@@ -38,11 +39,45 @@ export interface StatusInputs {
   readonly objectOf: (cluster: string) => string
   readonly problems: readonly Problem[]
   readonly clients: readonly ClientStatus[]
+  readonly nowMs?: number
+}
+
+/** A client as an operator sees it: `view` without what is the same for all of its kind. */
+function clientStatus(client: ClientStatus, nowMs: number) {
+  const { nodeId, userAgent, address, variant, blocked, bytesSent, pushes, types } = client
+  const connectedForS = Math.max(0, Math.round((nowMs - client.connectedSinceMs) / 1_000))
+  return {
+    nodeId,
+    userAgent,
+    address,
+    ...viewOf(client),
+    variant,
+    connectedForS,
+    blocked,
+    bytesSent,
+    pushes,
+    types,
+  }
+}
+
+function viewOf({ view }: ClientStatus): { kind: string; view: string } {
+  if (view === '') return { kind: '', view: '' }
+  const key = JSON.parse(view) as ViewKey
+  switch (key.kind) {
+    case 'gateway':
+      return { kind: key.kind, view: key.gateway }
+    case 'sidecar':
+      return { kind: key.kind, view: [key.bind, ...(key.http ? ['http'] : [])].join(' ') }
+    case 'exports':
+      return { kind: 'peer', view: `exports to ${key.cluster}` }
+    default:
+      return { kind: key.kind, view: '' }
+  }
 }
 
 /** `GET /status` of discovery. */
 export function discoveryStatus(inputs: StatusInputs) {
-  const { cluster, pending, model, peers, problems, clients } = inputs
+  const { cluster, pending, model, peers, problems, clients, nowMs = Date.now() } = inputs
   return {
     cluster,
     network: model?.self.network ?? '',
@@ -70,7 +105,7 @@ export function discoveryStatus(inputs: StatusInputs) {
     imports: model?.imports ?? [],
     conditions: [...(model?.conditions ?? []), ...agreementConditions(inputs), ...offerConditions(inputs)],
     problems,
-    clients: clients.map(({ nodeId, userAgent, address, types }) => ({ nodeId, userAgent, address, types })),
+    clients: clients.map((client) => clientStatus(client, nowMs)),
   }
 }
 

@@ -119,6 +119,23 @@ export class Views {
     }
   }
 
+  /** By key: what is served now, and what would be with these inputs. Nothing is served or kept of that. */
+  preview(
+    inputs: Omit<ViewInputs, 'complete'>,
+  ): ReadonlyMap<string, { readonly before: Snapshot; readonly after: Snapshot }> {
+    const live = [...this.#live].filter(([, view]) => view.watched)
+    return new Map(
+      live.map(([name, view]) => {
+        const after = compute(
+          JSON.parse(name) as ViewKey,
+          { ...this.#inputs, ...inputs },
+          undefined,
+        ).snapshot()
+        return [name, { before: view.current(), after }]
+      }),
+    )
+  }
+
   /** By key: what is served now. */
   dump(): ReadonlyMap<string, Snapshot> {
     return new Map([...this.#live].map(([name, view]) => [name, view.current()]))

@@ -7,7 +7,7 @@ import { formatServerName } from './server-name.ts'
 import type { Exposure, ImportedService, Model, ModelEndpoint, ModelGateway } from './types.ts'
 
 export interface Hop {
-  readonly hop: 'exposed' | 'reachable' | 'entry' | 'address' | 'tcp' | 'tls' | 'backend'
+  readonly hop: 'exposed' | 'reachable' | 'config' | 'entry' | 'address' | 'tcp' | 'tls' | 'backend'
   readonly ok: boolean
   /** What was found, naming the object that decided. */
   readonly detail: string
@@ -71,11 +71,11 @@ export function exposedHop(model: Model, exposure: Exposure | undefined, host: s
   )
 }
 
-/** How, where that is not the usual way. */
+/** How, and whether the gateway knows who calls; why, where that is not the usual way. */
 function served({ mode }: Exposure): string {
-  if (mode === undefined || mode.reason === 'the default') return ''
-  const unverified = mode.mode === 'passthrough' ? ', caller: unverified' : ''
-  return `; ${mode.mode}${unverified}: ${mode.reason}`
+  if (mode === undefined) return ''
+  const caller = mode.mode === 'passthrough' ? 'caller: unverified' : 'caller: verified'
+  return `; ${mode.mode}, ${caller}${mode.reason === 'the default' ? '' : `: ${mode.reason}`}`
 }
 
 /** Where the server may speak first, which matters where an Envoy is the gateway: it asks policy at the client's first byte. */

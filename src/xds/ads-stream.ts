@@ -25,6 +25,13 @@ export interface AdsStreamOptions {
   readonly ackTimeoutMs?: number
 }
 
+export interface TypeStatus extends SubscriptionStatus {
+  /** Nothing is on its way, and nothing waits to be sent. */
+  readonly settled: boolean
+  /** How long the oldest response that is not answered has waited, milliseconds; 0: none. */
+  readonly lagMs: number
+}
+
 export class AdsStream {
   readonly #options: AdsStreamOptions
   readonly #budget: number
@@ -33,6 +40,8 @@ export class AdsStream {
   readonly #deadlines = new Map<string, number>()
   /** The subscriptions in the order in which additions go out. */
   #ordered: readonly Subscription[] = []
+  /** Since when a response of the type has waited for its answer. */
+  readonly #unansweredMs = new Map<string, number>()
   /** When something of the type was refused last. */
   readonly #refusedMs = new Map<string, number>()
   readonly #damping = new NackDamping()
@@ -57,6 +66,7 @@ export class AdsStream {
     const subscription = this.#subscription(typeUrl)
     const verdict = subscription.request(request, this.#options.view(typeUrl))
     if (!subscription.awaiting) this.#deadlines.delete(typeUrl)
+    if (!subscription.awaiting && verdict !== 'none') this.#unansweredMs.delete(typeUrl)
     if (verdict === 'ack') this.#damping.accepted(typeUrl)
     if (verdict === 'nack') {
       this.#damping.refused(typeUrl, nowMs)
@@ -122,8 +132,12 @@ export class AdsStream {
     return { types: this.#subscriptions.size, names }
   }
 
-  status(): Readonly<Record<string, SubscriptionStatus>> {
-    return Object.fromEntries([...this.#subscriptions].map(([typeUrl, one]) => [typeUrl, one.status()]))
+  status(nowMs: number): Readonly<Record<string, TypeStatus>> {
+    const types = [...this.#subscriptions].map(([typeUrl, one]): [string, TypeStatus] => {
+      const lagMs = Math.max(0, nowMs - (this.#unansweredMs.get(typeUrl) ?? nowMs))
+      return [typeUrl, { ...one.status(), settled: one.settled, lagMs }]
+    })
+    return Object.fromEntries(types)
   }
 
   /** How far each resource has come that the client wants. */
@@ -149,6 +163,7 @@ export class AdsStream {
     this.#nonce++
     this.#deadlines.set(typeUrl, nowMs + this.#ackTimeoutMs)
     if (this.#keepsAlive(subscription)) this.#heartbeats.sent(typeUrl, push.fresh, nowMs)
+    if (!this.#unansweredMs.has(typeUrl)) this.#unansweredMs.set(typeUrl, nowMs)
     // A changed cluster warms again and its client does not ask again: its endpoints follow unasked, changed or not.
     if (typeUrl === TYPE.cluster) {
       const names = push.fresh.map(endpointsOf).filter((name) => name !== undefined)

@@ -4,7 +4,7 @@ import type { ServerHttp2Stream } from 'node:http2'
 import type { Clock } from '../lib/clock.ts'
 import type { Logger } from '../lib/log.ts'
 import type { Result } from '../lib/result.ts'
-import { AdsStream } from './ads-stream.ts'
+import { AdsStream, type TypeStatus } from './ads-stream.ts'
 import type { ClientConfig } from './client-status.ts'
 import { clientTraits } from './client-traits.ts'
 import { decodeRequest } from './codec-request.ts'
@@ -13,7 +13,7 @@ import { closeSoon, GRPC, MessageReader, type Refusal, trailersOf } from './grpc
 import type { Variant, XdsRequest } from './messages.ts'
 import { RequestGate, type RequestLimits } from './request-gate.ts'
 import type { Changes, ViewSource } from './snapshot-cache.ts'
-import type { SubscriptionStatus, View } from './subscription.ts'
+import type { View } from './subscription.ts'
 import type { NodeInfo, StreamPeer } from './types.ts'
 
 export interface StreamLimits extends RequestLimits {
@@ -51,7 +51,9 @@ export interface ClientStatus {
   readonly pushes: number
   /** The socket does not take more for now. */
   readonly blocked: boolean
-  readonly types: Readonly<Record<string, SubscriptionStatus>>
+  /** What it is answered from, as `ViewSource.scope` has it; of several the first. */
+  readonly view: string
+  readonly types: Readonly<Record<string, TypeStatus>>
 }
 
 const EMPTY: View = new Map()
@@ -120,7 +122,8 @@ export class ServerStream {
       bytesSent: this.#bytesSent,
       pushes: this.#pushes,
       blocked: this.#blocked,
-      types: this.#state.status(),
+      view: [...this.#sources.values()][0]?.scope ?? '',
+      types: this.#state.status(this.#host.clock.now()),
     }
   }
 

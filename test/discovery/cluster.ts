@@ -12,6 +12,7 @@ import { TrustBundles } from '../../src/identity/trust-bundle.ts'
 import { contentHash } from '../../src/lib/canonical.ts'
 import type { Clock } from '../../src/lib/clock.ts'
 import { type Logger, silentLogger } from '../../src/lib/log.ts'
+import { problem } from '../../src/lib/result.ts'
 import { DirectoryStore } from '../../src/objects/directory-store.ts'
 import type { Manifest } from '../../src/objects/types.ts'
 import { type ClientState, XdsClient } from '../../src/xds/client.ts'
@@ -177,6 +178,7 @@ export class Seen {
   readonly #client: XdsClient
   readonly #resources = new Map<string, Map<string, XdsResource>>()
   readonly #checks = new Set<() => void>()
+  readonly #refused = new Map<string, string>()
   #state: ClientState | undefined
   /** Responses received. */
   updates = 0
@@ -203,13 +205,19 @@ export class Seen {
         this.identifier = identifier
         this.updates++
         this.#check()
-        return []
+        const refused = this.#refused.get(typeUrl)
+        return refused === undefined ? [] : [problem(typeUrl, '', refused)]
       },
       onState: (state) => {
         this.#state = state
         this.#check()
       },
     })
+  }
+
+  /** Refuses whatever comes of the type. */
+  refuse(typeUrl: string, message: string): void {
+    this.#refused.set(typeUrl, message)
   }
 
   subscribe(typeUrl: string, names: readonly string[] | '*' = '*'): this {

@@ -275,7 +275,7 @@ for (const variant of ['sotw', 'delta'] as const) {
       t.same(bench.pull(), ['LDS l'])
       t.equal(bench.nack(CDS, 'too slow'), 'nack')
       t.equal(bench.ack(CDS), 'none', 'a repeated nonce says nothing new')
-      t.match(bench.stream.status()[CDS], { nackedVersion: /./, lastError: 'too slow' })
+      t.match(bench.stream.status(0)[CDS], { nackedVersion: /./, lastError: 'too slow' })
     },
   )
 }
