@@ -32,7 +32,7 @@ const IDLE_S = 600
 export interface EnvoyGatewayService {
   /** Name of the cluster. */
   readonly upstream: string
-  /** All names that lead there. */
+  /** All names that lead there, its own first. */
   readonly serverNames: readonly string[]
   readonly passthrough: boolean
   readonly protocol: ModelPort['protocol']
@@ -65,13 +65,26 @@ export function envoyGateway(shape: EnvoyGatewayShape): EnvoyGateway {
     if (!all) trust.set(name, trustDomains)
     return name
   }
-  const chains = shape.services.flatMap((service) => chainOf(service, shape, trustOf) ?? [])
+  const chains = namedOnce(shape.services).flatMap((service) => chainOf(service, shape, trustOf) ?? [])
   const filterChains = chains.length > 0 ? chains : [nothingExposed()]
   const listener = create(ListenerSchema, {
     ...edge(bind, sources),
     filterChains: sources.length > 0 ? filterChains.map((chain) => only(chain, sources)) : filterChains,
   })
   return { listener, trust }
+}
+
+/** A name that two chains ask for has an Envoy refuse them all: an own name counts before an alias, and the first of several. */
+function namedOnce(services: readonly EnvoyGatewayService[]): EnvoyGatewayService[] {
+  const own = new Set(services.map(({ serverNames: [name = ''] }) => name))
+  const taken = new Set<string>()
+  return services.flatMap((service) => {
+    const [name = '', ...aliases] = service.serverNames
+    if (taken.has(name)) return []
+    const free = [name, ...aliases.filter((alias) => !taken.has(alias) && !own.has(alias))]
+    for (const each of free) taken.add(each)
+    return [{ ...service, serverNames: free }]
+  })
 }
 
 /** A chain for each service: a change of one drains its connections alone, and an unknown name finds none and costs no cryptography. */

@@ -3,6 +3,7 @@ import { fromBinary, toBinary } from '@bufbuild/protobuf'
 import { anyUnpack } from '@bufbuild/protobuf/wkt'
 import t from 'tap'
 import { explainServing } from '../../src/model/explain.ts'
+import { envoyGateway } from '../../src/resources/envoy-gateway-listener.ts'
 import { gatewayResources } from '../../src/resources/gateway-resources.ts'
 import { SnapshotBuilder } from '../../src/resources/snapshot-builder.ts'
 import { ClusterSchema } from '../../src/xds/gen/envoy/config/cluster/v3/cluster_pb.js'
@@ -76,6 +77,39 @@ t.test('no name is in two chains, or an Envoy refuses the listener', async (t) =
   const { names } = build(web + db + more)
   t.equal(new Set(names).size, names.length)
   t.ok(names.length > 20)
+})
+
+t.test('a name of two services leads to the one whose own name it is, or to the first', async (t) => {
+  const callers = {
+    callers: [{ trustDomain: 'a.example', policy: 'a' }],
+    federated: ['a.example'],
+    ambiguous: [],
+    shared: [],
+  }
+  const service = (upstream: string, serverNames: string[], passthrough = false) => ({
+    ...{ upstream, serverNames, passthrough, protocol: 'http' as const },
+  })
+  const { listener } = envoyGateway({
+    ...{
+      bind: { address: '127.0.0.1', port: 0 },
+      callers,
+      policies: [],
+      proxyProtocolSources: [],
+      credentialFile: '',
+    },
+    services: [
+      service('a', ['a.own', 'b.own', 'both']),
+      service('b', ['b.own', 'both', 'b.alias'], true),
+      service('again', ['a.own', 'again.alias']),
+    ],
+  })
+  t.strictSame(
+    listener.filterChains.map(({ filterChainMatch }) => filterChainMatch?.serverNames),
+    [
+      ['a.own', 'both'],
+      ['b.own', 'b.alias'],
+    ],
+  )
 })
 
 t.test('each validator has the bundles of those alone that may call, and never none', async (t) => {
