@@ -17,6 +17,7 @@ import {
 import { DiscoveryProcess } from './discovery-process.ts'
 import { discoveryMetrics, discoveryRoutes } from './discovery-routes.ts'
 import { parseDuration } from './flag-values.ts'
+import { hostAddresses } from './host-addresses.ts'
 import { listenAddress } from './listen-address.ts'
 
 /** Bad usage or configuration, as in sysexits.h. */
@@ -135,6 +136,10 @@ async function run(options: Options): Promise<void> {
     credentials,
     ads: addresses.ads,
     adsPlain: addresses.adsPlain,
+    hostAddresses: hostAddresses({
+      logger,
+      allowLocal: process.env['ISTHMUS_ALLOW_LOCAL_ENDPOINTS'] === 'true',
+    }),
     logger,
     pods: { cluster: options.cluster, image: options.gatewayImage, discovery: options.gatewayDiscovery },
   })

@@ -23,6 +23,7 @@ import type { WatchedCertificate } from './certificate-watch.ts'
 import { Certificates } from './certificates.ts'
 import { Coalescer } from './coalescer.ts'
 import { Completeness } from './exports-identifier.ts'
+import { type HostAddresses, HostNames } from './host-names.ts'
 import { mintSvid } from './mint-svid.ts'
 import { Minter } from './minted-secret.ts'
 import type { PeerLink } from './peer-link.ts'
@@ -50,6 +51,8 @@ export interface DiscoveryOptions {
   readonly ads: { readonly host: string; readonly port: number }
   /** ADS in clear, loopback only. */
   readonly adsPlain?: { readonly host: string; readonly port: number } | undefined
+  /** Resolves gateways' host names for clients that take addresses alone; undefined: these do without such gateways. */
+  readonly hostAddresses?: ((onChange: () => void) => HostAddresses) | undefined
   readonly logger: Logger
   readonly clock?: Clock
 }
@@ -79,6 +82,7 @@ export class Discovery {
   readonly #completeness = new Completeness()
   readonly #trust = new TrustKeeper()
   readonly #stages = new ModelStages()
+  readonly #hostNames: HostNames
   readonly #authorizer: StreamAuthorizer
   readonly #minter: Minter | undefined
   readonly #listeners = new Set<() => void>()
@@ -123,6 +127,7 @@ export class Discovery {
       logger: this.#logger,
       clock: this.#clock,
     })
+    this.#hostNames = new HostNames(options.hostAddresses?.(() => this.#recompute.trigger()))
     this.#recompute = new Coalescer(this.#clock, WINDOW_MS, () => this.#compute())
     this.#peers = new Peers({
       cluster: options.cluster,
@@ -164,6 +169,7 @@ export class Discovery {
     this.#authorizer.stop()
     this.#cancelTransition()
     this.#recompute.stop()
+    this.#hostNames.stop()
     this.#peers.stop()
     this.#certificates.stop()
     await this.#secure?.catch(() => {})
@@ -296,7 +302,8 @@ export class Discovery {
     const bundles = share(this.#state?.bundles, trust.bundles.list.map(domainBundle))
     const clusterBundles = share(this.#state?.clusterBundles, this.#trust.clusterBundles(model))
     const complete = this.#completeness.judge(model)
-    const inputs = { model, bundles, clusterBundles, complete }
+    const resolved = this.#hostNames.resolve(model)
+    const inputs = { model, resolved, bundles, clusterBundles, complete }
     const renewed = this.#state !== undefined && this.#state.identity !== identity
     this.#state = { identity, model, trust, bundles, clusterBundles }
     this.#computed++

@@ -51,6 +51,8 @@ export type ViewKey =
 /** What views are computed from. */
 export interface ViewInputs {
   readonly model: Model
+  /** The same with gateways' host names resolved, for clients that do not do that themselves; absent: there is none. */
+  readonly resolved?: Model
   readonly bundles: readonly DomainBundle[]
   /** By peer, where clusters share a trust domain or a CA: the bundle with the CAs that are its alone. */
   readonly clusterBundles: ReadonlyMap<string, DomainBundle>
@@ -221,12 +223,12 @@ class LiveView implements ViewSource {
 
 function compute(
   key: ViewKey,
-  { model, bundles, clusterBundles }: ViewInputs,
+  { model, resolved = model, bundles, clusterBundles }: ViewInputs,
   previous: SnapshotBuilder | undefined,
 ): SnapshotBuilder {
   if (key.kind === 'istio') return istioResources(model, model.written.map(entryOf), previous)
   if (key.kind === 'exports') return exportsView(model, model.clusters.get(key.cluster), previous)
-  if (key.kind === 'grpc') return grpcResources(model, previous)
+  if (key.kind === 'grpc') return grpcResources(resolved, previous)
   if (key.kind === 'gateway') {
     const gateway = model.gateways.find((each) => `${each.namespace}/${each.name}` === key.gateway)
     return gatewayResources(model, gateway, { ...key, bundles }, previous)
@@ -235,7 +237,8 @@ function compute(
   if (!bind.ok) throw new Error(`bind range was not checked: ${bind.error}`)
   // An Envoy takes whatever chain leads to the root: it gains nothing by them.
   const ours = key.secrets && key.hostNames ? clusterBundles : undefined
-  return sidecarResources(model, { ...key, bind: bind.value, bundles, clusterBundles: ours }, previous)
+  const of = key.hostNames ? model : resolved
+  return sidecarResources(of, { ...key, bind: bind.value, bundles, clusterBundles: ours }, previous)
 }
 
 function exportsView(

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseAllDocuments } from 'yaml'
 import { DiscoveryProcess } from '../../src/cli/discovery-process.ts'
+import type { DiscoveryOptions } from '../../src/discovery/discovery.ts'
 import { type Ca, createCa } from '../../src/identity/ca.ts'
 import { writeCredential } from '../../src/identity/ca-folder.ts'
 import { CredentialFiles } from '../../src/identity/credential-files.ts'
@@ -32,6 +33,7 @@ export interface ClusterOptions {
   readonly svidLifetimeMs?: number
   readonly clock?: Clock
   readonly logger?: Logger
+  readonly hostAddresses?: DiscoveryOptions['hostAddresses']
 }
 
 export class TestCluster {
@@ -63,6 +65,7 @@ export class TestCluster {
       logger: options.logger ?? silentLogger,
       ...(options.clock && { clock: options.clock }),
       svidLifetimeMs: options.svidLifetimeMs,
+      hostAddresses: options.hostAddresses,
       ...(signing && { signingCa: { current: () => signing, problems: () => [] } }),
       pods: { cluster: name, image: 'isthmus:test', discovery: '127.0.0.1:15012' },
     })
