@@ -6,7 +6,9 @@ import { loadCa, saveCa, writeCredential } from '../identity/ca-folder.ts'
 import { importCacerts, importPkcs12 } from '../identity/ca-import.ts'
 import { describeCertificates } from '../identity/describe.ts'
 import { formatLifetime, parseLifetime } from '../identity/lifetime.ts'
+import { formatSpiffeBundleMap } from '../identity/spiffe-bundle.ts'
 import { parseSpiffeId, parseWorkload, trustDomainError, workloadId } from '../identity/spiffe-id.ts'
+import { TrustBundle } from '../identity/trust-bundle.ts'
 import { formatProblem, type Problem, type Result } from '../lib/result.ts'
 
 /** Bad usage or configuration, as in sysexits.h. */
@@ -16,7 +18,7 @@ const EXIT_USAGE = 64
 export function command(): Command {
   const certs = verb('isthmus certs').description('certificates for development, tests and import')
   certs.addCommand(initCommand()).addCommand(issueCommand()).addCommand(importCommand())
-  certs.addCommand(showCommand()).addCommand(bundleCommand())
+  certs.addCommand(showCommand()).addCommand(bundleCommand()).addCommand(bundleMapCommand())
   return certs
 }
 
@@ -190,6 +192,22 @@ function bundleCommand(): Command {
         process.stdout.write(orUsage(await loadCa(ca)).bundlePem)
       }),
     )
+}
+
+function bundleMapCommand(): Command {
+  return verb('bundle-map')
+    .description('print bundles as a SPIFFE bundle map, which gRPC clients verify gateways by')
+    .argument('<trust-domain=file...>', 'for example cluster-1.example=cluster-1.pem')
+    .action((args: readonly string[]) =>
+      report(async () => say(formatSpiffeBundleMap(await Promise.all(args.map(readBundle))))),
+    )
+}
+
+async function readBundle(arg: string): Promise<TrustBundle> {
+  const equals = arg.indexOf('=')
+  if (equals < 0) throw new Usage(`"${arg}": expected TRUST-DOMAIN=FILE`)
+  const file = arg.slice(equals + 1)
+  return orUsage(TrustBundle.parse(arg.slice(0, equals), await readFile(file, 'utf8'), file))
 }
 
 /** Commander ends a wrong command line with 1; ours is 64, so that scripts can tell it from a failure. */

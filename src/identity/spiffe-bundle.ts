@@ -1,4 +1,5 @@
 import { fail, ok, type Result } from '../lib/result.ts'
+import type { TrustBundle } from './trust-bundle.ts'
 
 /** A SPIFFE bundle document (SPIFFE Trust Domain and Bundle, section 4), the part that concerns X.509-SVIDs. */
 export interface SpiffeBundle {
@@ -49,6 +50,22 @@ export function parseSpiffeBundle(text: string): Result<SpiffeBundle, string> {
     sequence: sequence as number | undefined,
     refreshHintSeconds: hint as number | undefined,
   })
+}
+
+/**
+ * Trust bundles as a SPIFFE bundle map (gRFC A87): by trust domain a bundle document with the CAs, so that a gRPC client believes each only
+ * about its own trust domain.
+ */
+export function formatSpiffeBundleMap(bundles: readonly TrustBundle[]): string {
+  const documents = bundles.map(({ trustDomain, certificates }) => {
+    const keys = certificates.map(({ x509 }) => ({
+      use: 'x509-svid',
+      ...x509.publicKey.export({ format: 'jwk' }),
+      x5c: [x509.raw.toString('base64')],
+    }))
+    return [trustDomain, { keys }] as const
+  })
+  return JSON.stringify({ trust_domains: Object.fromEntries(documents) }, null, 2)
 }
 
 function parseJson(text: string): unknown {

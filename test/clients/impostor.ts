@@ -7,8 +7,10 @@ import type { Scope } from '../process/logged-process.ts'
 export class Impostor {
   /** Connections that came. */
   tried = 0
-  /** Those that sent anything after the handshake: they took it for whom it is not. */
-  believed = 0
+  /** Server names that were asked for. */
+  readonly triedBy = new Set<string>()
+  /** Server names of those that sent anything after the handshake: they took it for whom it is not. */
+  readonly believedBy = new Set<string>()
 
   readonly #server: Server
   readonly #sockets = new Set<Socket>()
@@ -23,8 +25,12 @@ export class Impostor {
       ALPNProtocols: ['h2', 'istio'],
       requestCert: true,
       rejectUnauthorized: false,
+      SNICallback: (name, done) => {
+        impostor.triedBy.add(name)
+        done(null)
+      },
     })
-    const impostor = new Impostor(server)
+    const impostor: Impostor = new Impostor(server)
     server.on('connection', (socket) => {
       impostor.tried++
       impostor.#sockets.add(socket)
@@ -33,7 +39,7 @@ export class Impostor {
     server.on('tlsClientError', () => {})
     server.on('secureConnection', (socket) => {
       socket.on('error', () => {})
-      socket.once('data', () => impostor.believed++)
+      socket.once('data', () => impostor.believedBy.add(socket.servername || ''))
     })
     scope.teardown(() => impostor.stop())
     for (;;) {

@@ -4,6 +4,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { formatSpiffeBundleMap } from '../../src/identity/spiffe-bundle.ts'
 import { bindAddresses, parseBindRange } from '../../src/resources/bind-address.ts'
 import type { Scope } from '../process/logged-process.ts'
 import { Caller, METHOD } from './caller.ts'
@@ -14,6 +15,8 @@ const HOST = 'productpage.bookinfo.svc.cluster.local'
 const TARGET = 'xds:///productpage.bookinfo:9080'
 const CANONICAL = `outbound_.9080_._.${HOST}`
 const NODE_CLIENT = [process.execPath, join(import.meta.dirname, 'grpc-js/main.ts')]
+/** gRFC A87: the CAs of each trust domain vouch for that alone. */
+const BY_TRUST_DOMAIN = { GRPC_EXPERIMENTAL_XDS_MTLS_SPIFFE: 'true' }
 const FOLDER = '/var/run/secrets/isthmus'
 
 export interface Kind {
@@ -109,7 +112,7 @@ export const KINDS: readonly Kind[] = [
     needs: 'GRPC_GO_CLIENT',
     async start(scope, world, folder, pod) {
       const file = await grpcBootstrap(world, folder, pod)
-      const env = { GRPC_XDS_BOOTSTRAP: file, GRPC_EXPERIMENTAL_XDS_SNI: 'true' }
+      const env = { GRPC_XDS_BOOTSTRAP: file, GRPC_EXPERIMENTAL_XDS_SNI: 'true', ...BY_TRUST_DOMAIN }
       return new Caller(scope, this.name, [program('GRPC_GO_CLIENT'), TARGET, METHOD], env)
     },
   },
@@ -121,7 +124,7 @@ export const KINDS: readonly Kind[] = [
     async start(scope, world, folder, pod) {
       const file = await grpcBootstrap(world, folder, pod)
       const argv = [program('GRPCIO_PYTHON'), join(import.meta.dirname, 'grpcio/main.py'), TARGET, METHOD]
-      return new Caller(scope, this.name, argv, { GRPC_XDS_BOOTSTRAP: file })
+      return new Caller(scope, this.name, argv, { GRPC_XDS_BOOTSTRAP: file, ...BY_TRUST_DOMAIN })
     },
   },
   envoy('Envoy, Delta', 0, 'DELTA_GRPC'),
@@ -140,7 +143,12 @@ export interface Client {
 export async function startClient(scope: Scope, world: World, kind: Kind): Promise<Client> {
   const pod = kind.name.toLowerCase().replaceAll(/[^a-z0-9]+/g, '-')
   const folder = await world.calling.certify(pod, 'bookinfo', pod)
-  await writeFile(join(folder, 'gateways.crt'), world.serving.ca.bundlePem)
+  const { serving, calling } = world
+  await writeFile(join(folder, 'gateways.crt'), serving.ca.bundlePem + calling.ca.bundlePem)
+  await writeFile(
+    join(folder, 'gateways.json'),
+    formatSpiffeBundleMap([serving.ca.bundle, calling.ca.bundle]),
+  )
   const caller = await kind.start(scope, world, folder, pod)
   return {
     kind,

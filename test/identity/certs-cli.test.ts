@@ -4,6 +4,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
+import { parseSpiffeBundle } from '../../src/identity/spiffe-bundle.ts'
 import { TrustBundle, TrustBundles } from '../../src/identity/trust-bundle.ts'
 import { verifySvid } from '../../src/identity/verify-svid.ts'
 import { firstDer } from './mint.ts'
@@ -36,6 +37,15 @@ t.test('init, issue, show, bundle', async (t) => {
   t.match(shown, /root CA/)
   t.match(certs('show', join(ca, 'ca-cert.pem')).stdout, /intermediate CA[\s\S]*364d 23h left/)
   t.equal(certs('bundle', '--ca', ca).stdout, read('ca.crt'))
+
+  const map = JSON.parse(certs('bundle-map', `c1.example=${join(out, 'ca.crt')}`).stdout)
+  t.strictSame(Object.keys(map.trust_domains), ['c1.example'])
+  const document = parseSpiffeBundle(JSON.stringify(map.trust_domains['c1.example']))
+  const again = TrustBundle.parse('c1.example', document.ok ? document.value.pem : '', 'gateways.json')
+  const fingerprints = ({ certificates }: TrustBundle) => certificates.map(({ fingerprint }) => fingerprint)
+  t.strictSame(again.ok && fingerprints(again.value), fingerprints(bundle.value))
+  t.match(certs('bundle-map', 'c1.example'), { status: 64, stderr: /expected TRUST-DOMAIN=FILE/ })
+  t.match(certs('bundle-map', `c1.example=${join(out, 'tls.crt')}`), { status: 64, stderr: /tls.crt/ })
 
   t.match(certs('init', '--trust-domain', 'c1.example', '--dir', ca), {
     status: 64,
