@@ -11,7 +11,8 @@ import { Heartbeats } from './heartbeats.ts'
 import type { Push, Variant, XdsRequest } from './messages.ts'
 import { NackDamping } from './nack-damping.ts'
 import type { Progress } from './progress.ts'
-import { Subscription, type SubscriptionStatus, type Verdict, type View } from './subscription.ts'
+import { Subscription } from './subscription.ts'
+import type { SubscriptionStatus, Verdict, View } from './subscription-rules.ts'
 import { BREAK_ORDER, byMakeOrder, isWholeState, NEVER_ANSWERED, WAITS_FOR_CLUSTERS } from './type-rules.ts'
 import { TYPE } from './types.ts'
 
@@ -165,10 +166,9 @@ export class AdsStream {
     if (this.#keepsAlive(subscription)) this.#heartbeats.sent(typeUrl, push.fresh, nowMs)
     if (!this.#unansweredMs.has(typeUrl)) this.#unansweredMs.set(typeUrl, nowMs)
     // A changed cluster warms again and its client does not ask again: its endpoints follow unasked, changed or not.
-    if (typeUrl === TYPE.cluster) {
-      const names = push.fresh.map(endpointsOf).filter((name) => name !== undefined)
-      this.#subscriptions.get(TYPE.endpoints)?.force(names)
-    }
+    const endpoints = this.#subscriptions.get(TYPE.endpoints)
+    if (typeUrl === TYPE.cluster && endpoints !== undefined)
+      endpoints.force(push.fresh.map(endpointsOf).filter((name) => name !== undefined))
     return this.#keepsAlive(subscription) ? { ...push, ttl: true } : push
   }
 

@@ -5,6 +5,7 @@ import { BinaryReader, BinaryWriter, WireType } from '@bufbuild/protobuf/wire'
 import { StructSchema } from '@bufbuild/protobuf/wkt'
 import { fail, ok, type Result } from '../lib/result.ts'
 import type { Variant, XdsRequest } from './messages.ts'
+import { findNames, keepNames } from './name-lists.ts'
 import type { NodeInfo } from './types.ts'
 
 const LEN = WireType.LengthDelimited
@@ -51,19 +52,33 @@ export function decodeRequest(
   const { maxNames = 100_000, maxNameLength = 4_096, maxMetadata = 256 * 1024 } = limits
   const readField = variant === 'sotw' ? readSotwField : readDeltaField
   const reader = new BinaryReader(bytes)
+  const run = findNames(bytes)
+  const shared = run?.names ?? []
+  let alone = run !== undefined
   try {
     while (reader.pos < reader.len) {
+      const at = reader.pos
+      if (run !== undefined && at === run.start && shared.length > 0) {
+        reader.pos = run.end
+        continue
+      }
       const [field, wire] = reader.tag()
       if (wire !== LEN || !readField(field, reader, fields, maxMetadata)) reader.skip(wire, field)
-      const count = fields.names.length + fields.unsubscribe.length + fields.initialVersions.size
+      if (run !== undefined && field === 3 && (at < run.start || at >= run.end)) alone = false
+      const { names, unsubscribe, initialVersions } = fields
+      const count = shared.length + names.length + unsubscribe.length + initialVersions.size
       if (count > maxNames) return fail(`more than ${maxNames} resource names in one request`)
     }
   } catch (error) {
     return fail(`malformed request: ${(error as Error).message}`)
   }
-  for (const name of [...fields.names, ...fields.initialVersions.keys(), fields.typeUrl])
+  const initial = [...fields.initialVersions.keys(), ...fields.unsubscribe, fields.typeUrl]
+  for (const name of [...fields.names, ...initial])
     if (name.length > maxNameLength)
       return fail(`a name of ${name.length} characters; at most ${maxNameLength}`)
+  // Names of a shared list were measured when it was read.
+  if (shared.length > 0) return ok({ ...fields, names: alone ? shared : [...shared, ...fields.names] })
+  if (alone && run !== undefined) keepNames(bytes.subarray(run.start, run.end), fields.names)
   return ok(fields)
 }
 

@@ -1,5 +1,6 @@
 // What one stream wants of one type. Source: xds_protocol.rst, "How the client specifies what resources to return"; the
 // oracle of the tests is written from go-control-plane's pkg/server/stream/v3/subscription.go.
+import { sharedSet } from './name-lists.ts'
 
 /** How a request changed what is wanted. */
 export interface InterestChange {
@@ -18,7 +19,9 @@ export const WILDCARD = '*'
  * the stream ever named anything; an empty first request for any other type wants nothing.
  */
 export class Interest {
-  readonly names = new Set<string>()
+  #names: Set<string> | ReadonlySet<string> = new Set()
+  /** Of many streams: to be copied before it is changed. */
+  #shared = false
   wildcard = false
   #legacy: boolean
   #first = true
@@ -27,8 +30,12 @@ export class Interest {
     this.#legacy = allowsLegacyWildcard
   }
 
+  get names(): ReadonlySet<string> {
+    return this.#names
+  }
+
   covers(name: string): boolean {
-    return this.wildcard || this.names.has(name)
+    return this.wildcard || this.#names.has(name)
   }
 
   /** State of the world: `names` is the whole set each time. */
@@ -39,8 +46,7 @@ export class Interest {
     this.wildcard = wanted.delete(WILDCARD) || this.#legacy
     const asked = [...wanted].filter((name) => !this.names.has(name))
     const dropped = [...this.names].filter((name) => !wanted.has(name) && !this.wildcard)
-    for (const name of this.names) if (!wanted.has(name)) this.names.delete(name)
-    for (const name of asked) this.names.add(name)
+    if (asked.length > 0 || this.names.size !== wanted.size) this.#own(wanted)
     this.#first = false
     return { asked, dropped, wildcard: switched(before, this.wildcard) }
   }
@@ -50,11 +56,19 @@ export class Interest {
     const before = this.wildcard
     if (this.#first && this.#legacy && subscribe.length === 0) this.wildcard = true
     this.#first = false
+    const shared = this.names.size + unsubscribe.length === 0 ? sharedSet(subscribe) : undefined
+    if (shared !== undefined && !shared.has(WILDCARD)) {
+      this.#names = shared
+      this.#shared = true
+      return { asked: subscribe, dropped: [], wildcard: switched(before, this.wildcard) }
+    }
     const asked = new Set<string>()
+    if (subscribe.length + unsubscribe.length > 0) this.#own(this.#names)
+    const names = this.#names as Set<string>
     for (const name of subscribe) {
       if (name === WILDCARD) this.wildcard = true
       else {
-        this.names.add(name)
+        names.add(name)
         asked.add(name)
       }
     }
@@ -62,7 +76,7 @@ export class Interest {
     const dropped: string[] = []
     for (const name of unsubscribe) {
       // What was never wanted by name cannot be unsubscribed.
-      if (name === WILDCARD || !this.names.delete(name)) continue
+      if (name === WILDCARD || !names.delete(name)) continue
       // The wildcard may still cover it, and the client has forgotten it: it must be told which.
       if (this.wildcard) asked.add(name)
       else {
@@ -71,6 +85,13 @@ export class Interest {
       }
     }
     return { asked: [...asked], dropped, wildcard: switched(before, this.wildcard) }
+  }
+
+  /** From here on the names are this stream's own. */
+  #own(names: Set<string> | ReadonlySet<string>): void {
+    if (names !== this.#names) this.#names = names
+    else if (this.#shared) this.#names = new Set(names)
+    this.#shared = false
   }
 }
 

@@ -85,3 +85,8 @@ function fingerprint(resource: XdsResource): readonly [number, number] {
   }
   return parts
 }
+
+/** At most so many bytes in a Delta response; less in SotW. Names are ASCII, and lengths take up to five bytes. */
+export function encodedSize({ name, version, anyTypeUrl, body }: XdsResource): number {
+  return name.length + version.length + anyTypeUrl.length + body.length + 32
+}

@@ -7,7 +7,7 @@ import { encodeContent, encodeNonce } from './codec-response.ts'
 import { GRPC } from './grpc.ts'
 import { REVERSE_PATH } from './methods.ts'
 import type { ViewSource } from './snapshot-cache.ts'
-import type { View } from './subscription.ts'
+import type { View } from './subscription-rules.ts'
 
 const EMPTY: View = new Map()
 /** Names in one request. */

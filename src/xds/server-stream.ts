@@ -13,7 +13,7 @@ import { closeSoon, GRPC, MessageReader, type Refusal, trailersOf } from './grpc
 import type { Variant, XdsRequest } from './messages.ts'
 import { RequestGate, type RequestLimits } from './request-gate.ts'
 import type { Changes, ViewSource } from './snapshot-cache.ts'
-import type { View } from './subscription.ts'
+import type { View } from './subscription-rules.ts'
 import type { NodeInfo, StreamPeer } from './types.ts'
 
 export interface StreamLimits extends RequestLimits {

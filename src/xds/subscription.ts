@@ -2,69 +2,24 @@
 // in (a request, a change of the view), pushes out (pulled when the wire is free); no clock, no socket. Rules: xds_protocol.rst.
 
 import { FullState } from './full-state.ts'
-import { Interest } from './interest.ts'
-import type { Push, Variant, XdsRequest } from './messages.ts'
+import { GONE, Holdings, UNKNOWN } from './holdings.ts'
+import { Interest, WILDCARD } from './interest.ts'
+import type { Push, XdsRequest } from './messages.ts'
+import { sharedSet } from './name-lists.ts'
 import type { Progress } from './progress.ts'
-import { mapVersion } from './resource.ts'
+import { encodedSize, mapVersion } from './resource.ts'
+import type {
+  Phase,
+  PushLimits,
+  Refused,
+  Sent,
+  SubscriptionRules,
+  SubscriptionStatus,
+  Verdict,
+  View,
+} from './subscription-rules.ts'
 import type { XdsResource } from './types.ts'
-
-export type View = ReadonlyMap<string, XdsResource>
-
-/** Additions and changes first (`make`), removals once nothing refers to what goes (`break`). */
-export type Phase = 'make' | 'break'
-
-/** What a request said about the last response. */
-export type Verdict = 'ack' | 'nack' | 'stale' | 'none'
-
-export interface SubscriptionRules {
-  readonly typeUrl: string
-  readonly variant: Variant
-  /** LDS, CDS and types of our own: an empty first request wants all, and a SotW response is the complete state. */
-  readonly wholeState: boolean
-  /**
-   * On reconnect, names whose version the client still has are not sent again. Only for clients that keep named resources over
-   * a reconnect: an Envoy whose EDS is skipped stands with empty hosts (envoy issues 22418, 31535). Wildcards always resume.
-   */
-  readonly resumesNamed: boolean
-  /** SotW: says what was asked for and does not exist (`resource_errors`). */
-  readonly tellsNotFound: boolean
-}
-
-export interface SubscriptionStatus {
-  readonly sentVersion: string
-  readonly ackedVersion: string
-  readonly nackedVersion: string
-  /** The last refusal's text; kept after later ACKs. */
-  readonly lastError: string
-  readonly subscribed: number | '*'
-}
-
-export interface PushLimits {
-  readonly nonce: string
-  /** A response that can be split is no longer than this, bytes, unless a single resource is. */
-  readonly budget: number
-}
-
-interface Sent {
-  readonly nonce: string
-  readonly version: string
-  readonly upserts: ReadonlyMap<string, string>
-  readonly removed: readonly string[]
-}
-
-/** A resource the client refused. Its mates were refused with it, without anyone being named. */
-interface Refused {
-  /** Not to be said again; undefined once something else was said. */
-  readonly version: string | undefined
-  readonly mates: readonly string[]
-  /** What the client said about it. */
-  readonly error: string
-}
-
-/** The client was told that the name does not exist. */
-const GONE = Symbol('gone')
-/** The client may have anything: it refused the last one. Equals no version. */
-const UNKNOWN = Symbol('unknown')
+import { wholeOf } from './whole.ts'
 
 const NOBODY: readonly string[] = []
 
@@ -72,10 +27,12 @@ export class Subscription {
   readonly rules: SubscriptionRules
   readonly #interest: Interest
   readonly #state: FullState | undefined
-  readonly #has = new Map<string, string | typeof GONE | typeof UNKNOWN>()
+  readonly #has: Holdings
   readonly #dirty = new Set<string>()
   readonly #forced = new Set<string>()
   readonly #refused = new Map<string, Refused>()
+  /** Delta: everything that is wanted is to be sent, asked for by name or not, and none of it is in the sets above. */
+  #whole: 'asked' | 'all' | undefined
   #owed = false
   /** A SotW client came back with a state of its own, of which it did not say what is in it. */
   #claims = false
@@ -92,6 +49,7 @@ export class Subscription {
   constructor(rules: SubscriptionRules) {
     this.rules = rules
     this.#interest = new Interest(rules.wholeState)
+    this.#has = new Holdings(this.#interest)
     this.#state = rules.variant === 'sotw' && rules.wholeState ? new FullState() : undefined
   }
 
@@ -102,12 +60,12 @@ export class Subscription {
 
   /** Something that must be sent again waits for the client's answer to something else. */
   get behind(): boolean {
-    return this.awaiting && this.#forced.size > 0
+    return this.awaiting && (this.#forced.size > 0 || this.#whole === 'asked')
   }
 
   /** Nothing is on its way, and nothing waits to be sent. */
   get settled(): boolean {
-    return !this.awaiting && this.#dirty.size === 0 && !this.#owed
+    return !this.awaiting && this.#dirty.size === 0 && !this.#owed && this.#whole === undefined
   }
 
   get size(): number {
@@ -127,6 +85,7 @@ export class Subscription {
   /** How far each resource has come that the client wants, and that exists or was asked for by name. */
   *progress(view: View): Iterable<Progress> {
     const unanswered = this.#outstanding ?? this.#late
+    const sent = new Set(unanswered?.upserts.map(({ name }) => name))
     for (const name of new Set([...this.#interest.names, ...(this.#interest.wildcard ? view.keys() : [])])) {
       const resource = view.get(name)
       const refused = this.#refused.get(name)
@@ -139,7 +98,7 @@ export class Subscription {
         yield { name, resource, progress: 'nacked', error: refused.error }
       else if (has === undefined || has === GONE) yield { name, resource, progress: 'unsent', error: '' }
       else {
-        const answered = has === resource.version && unanswered?.upserts.has(name) !== true
+        const answered = has === resource.version && !sent.has(name)
         yield { name, resource, progress: answered ? 'acked' : 'pending', error: '' }
       }
     }
@@ -151,7 +110,10 @@ export class Subscription {
     this.#started = true
     const verdict = first ? 'none' : this.#settle(request)
     // The view's own strings, where it has them: a thousand clients then share one copy of each name.
-    const names = request.names.map((name) => view.get(name)?.name ?? name)
+    const isShared = sharedSet(request.names) !== undefined
+    const names = isShared ? request.names : request.names.map((name) => view.get(name)?.name ?? name)
+    if (names.length + request.unsubscribe.length > 0) this.#spellOut(view)
+    this.#widen(names)
     const change =
       this.rules.variant === 'sotw'
         ? this.#interest.replace(names)
@@ -162,14 +124,13 @@ export class Subscription {
     for (const name of change.dropped) this.#forget(name)
     if (change.wildcard === 'off') {
       this.#owed = this.#claims
-      for (const name of [...this.#has.keys(), ...this.#dirty, ...this.#refused.keys()])
+      for (const name of [...this.#has.names(), ...this.#dirty, ...this.#refused.keys()])
         if (!this.#interest.covers(name)) this.#forget(name)
     }
     if (change.wildcard === 'off' || change.dropped.length > 0) this.#state?.forget(this.#interest)
-    if (change.wildcard === 'on') {
-      this.#owed = true
-      for (const name of view.keys()) this.#dirty.add(name)
-    }
+    if (change.wildcard === 'on') this.#owed = true
+    if (first && this.#beginsWhole(change.asked)) return verdict
+    if (change.wildcard === 'on') for (const name of view.keys()) this.#dirty.add(name)
     for (const name of change.asked) {
       this.#dirty.add(name)
       this.#refused.delete(name)
@@ -178,6 +139,33 @@ export class Subscription {
       if (!resumed) this.#forced.add(name)
     }
     return verdict
+  }
+
+  /** What was not wanted until now was not told, whatever those in step have. */
+  #widen(names: readonly string[]): void {
+    if (this.#has.empty || this.#interest.wildcard) return
+    if (names.includes(WILDCARD)) this.#has.part()
+    for (const name of names) if (!this.#interest.covers(name)) this.#has.delete(name)
+  }
+
+  /** A new client of which nothing is known: what it wants is what everybody in its place does. */
+  #beginsWhole(asked: readonly string[]): boolean {
+    const { wildcard, names } = this.#interest
+    const isPlain = wildcard ? names.size === 0 : names.size > 0 && names.size === asked.length
+    if (this.rules.variant !== 'delta' || !isPlain || !this.#has.empty || this.#dirty.size > 0) return false
+    this.#whole = wildcard ? 'all' : 'asked'
+    return true
+  }
+
+  /** Something else came between: what is to be sent is noted by name. */
+  #spellOut(view: View): void {
+    const whole = this.#whole
+    this.#whole = undefined
+    if (whole === undefined) return
+    for (const name of whole === 'all' ? view.keys() : this.#interest.names) {
+      this.#dirty.add(name)
+      if (whole === 'asked') this.#forced.add(name)
+    }
   }
 
   /** The view changed at these names. */
@@ -211,7 +199,8 @@ export class Subscription {
     view: View,
     limits: PushLimits,
   ): (Push & { readonly fresh: readonly XdsResource[] }) | undefined {
-    if (this.#outstanding !== undefined || (this.#dirty.size === 0 && !this.#owed)) return undefined
+    if (this.#outstanding !== undefined) return undefined
+    if (this.#dirty.size === 0 && !this.#owed && this.#whole === undefined) return undefined
     if (this.#state === undefined) return this.#nextNamed(phase, view, limits)
     const notFound = this.rules.tellsNotFound ? [...this.#forced].filter((name) => !view.has(name)) : NOBODY
     const owed = this.#owed || notFound.length > 0 || [...this.#forced].some((name) => view.has(name))
@@ -229,7 +218,28 @@ export class Subscription {
     }
   }
 
+  /** The first response to a new client; the rest, if there is more, is noted by name. */
+  #nextWhole(view: View, limits: PushLimits) {
+    const names = this.#whole === 'asked' ? this.#interest.names : undefined
+    const [first, ...more] = wholeOf(view, names, limits.budget)
+    for (const { resources, removed } of more) {
+      for (const name of [...resources.map((one) => one.name), ...removed]) {
+        this.#dirty.add(name)
+        if (names !== undefined) this.#forced.add(name)
+      }
+    }
+    this.#whole = undefined
+    const { resources = [], removed = [] } = first ?? {}
+    const version = mapVersion(view)
+    if (more.length === 0) this.#has.inStepWith(view)
+    this.#send(limits.nonce, version, resources, removed, more.length === 0)
+    return { ...this.#envelope(limits.nonce, version, view), resources, removed, fresh: resources }
+  }
+
   #nextNamed(phase: Phase, view: View, limits: PushLimits) {
+    if (this.#dirty.size === 0 && this.#whole !== undefined && phase === 'make')
+      return this.#nextWhole(view, limits)
+    this.#spellOut(view)
     const resources: XdsResource[] = []
     const removed: string[] = []
     const notFound: string[] = []
@@ -243,7 +253,8 @@ export class Subscription {
         // SotW has no word for it: stay silent, and send it when it appears. Delta: at once to who asks, else last of all.
         const sayable = this.rules.variant === 'delta'
         if (sayable && !forced && phase === 'make') continue
-        if (sayable && (forced || (this.#has.has(name) && this.#has.get(name) !== GONE))) {
+        const has = this.#has.get(name)
+        if (sayable && (forced || (has !== undefined && has !== GONE))) {
           removed.push(name)
           bytes += size
         }
@@ -263,6 +274,7 @@ export class Subscription {
     if (count === 0 && !(this.#owed && phase === 'make')) return undefined
     const version = mapVersion(view)
     this.#send(limits.nonce, version, resources, removed)
+    if (this.#dirty.size === 0 && this.#refused.size === 0) this.#has.inStepWith(view)
     const said = { resources, removed, ...(notFound.length > 0 && { notFound }) }
     return { ...this.#envelope(limits.nonce, version, view), ...said, fresh: resources }
   }
@@ -289,11 +301,16 @@ export class Subscription {
     return { typeUrl: this.rules.typeUrl, nonce, version, view }
   }
 
-  #send(nonce: string, version: string, resources: readonly XdsResource[], removed: readonly string[]): void {
-    const upserts = new Map<string, string>()
-    if (this.#state === undefined) {
+  /** `inStep`: the holdings know already. */
+  #send(
+    nonce: string,
+    version: string,
+    resources: readonly XdsResource[],
+    removed: readonly string[],
+    inStep = false,
+  ): void {
+    if (this.#state === undefined && !inStep) {
       for (const { name, version } of resources) {
-        upserts.set(name, version)
         this.#has.set(name, version)
         this.#supersede(name)
       }
@@ -304,6 +321,7 @@ export class Subscription {
       else this.#has.delete(name)
     }
     this.#owed = this.#claims = false
+    const upserts = this.#state === undefined ? resources : []
     this.#outstanding = { nonce, version, upserts, removed }
     this.#late = undefined
     this.#sentVersion = version
@@ -331,7 +349,8 @@ export class Subscription {
 
   #accepted(sent: Sent): void {
     this.#ackedVersion = sent.version
-    for (const name of [...sent.upserts.keys(), ...sent.removed]) {
+    if (this.#refused.size === 0) return
+    for (const name of [...sent.upserts.map((one) => one.name), ...sent.removed]) {
       const refused = this.#refused.get(name)
       this.#refused.delete(name)
       // It may have been the culprit of a batch that was refused whole: its mates get their second chance now.
@@ -351,11 +370,12 @@ export class Subscription {
     this.#nackedVersion = sent.version
     this.#lastError = message
     this.#state?.rejected(sent.version)
-    const names = [...sent.upserts.keys()]
+    const versions = new Map(sent.upserts.map(({ name, version }) => [name, version]))
+    const names = [...versions.keys()]
     const blamed = names.filter((name) => message.includes(name))
     const mates = blamed.length === 0 && names.length > 1 ? names : NOBODY
     for (const name of blamed.length === 0 ? names : blamed) {
-      const version = sent.upserts.get(name) ?? ''
+      const version = versions.get(name) ?? ''
       if (this.#has.get(name) !== version) continue
       this.#has.set(name, UNKNOWN)
       this.#refused.set(name, { version, mates, error: message })
@@ -376,9 +396,4 @@ export class Subscription {
     this.#forced.delete(name)
     this.#refused.delete(name)
   }
-}
-
-/** At most so many bytes in a Delta response; less in SotW. Names are ASCII, and lengths take up to five bytes. */
-function encodedSize({ name, version, anyTypeUrl, body }: XdsResource): number {
-  return name.length + version.length + anyTypeUrl.length + body.length + 32
 }
