@@ -8,7 +8,7 @@ import type { Model } from '../model/types.ts'
 import { GRPC, type Refusal } from '../xds/grpc.ts'
 import type { ViewSource } from '../xds/snapshot-cache.ts'
 import { type NodeInfo, type StreamPeer, TYPE } from '../xds/types.ts'
-import { type Authenticated, authorize, type Grant } from './authorize.ts'
+import { type Authenticated, authorize, clusterOf, type Grant } from './authorize.ts'
 import { MintedSource, type Minter } from './minted-secret.ts'
 import type { Trust } from './trust.ts'
 import { ViewQuota } from './view-quota.ts'
@@ -83,21 +83,28 @@ export class StreamAuthorizer {
 
   /** Who a client is, by his certificate; undefined in clear, and for one that is refused anyway. */
   identify(peer: StreamPeer): string | undefined {
+    return this.#proved(peer)?.id.uri
+  }
+
+  #proved(peer: StreamPeer): Authenticated | undefined {
     const trust = this.#options.judging()?.trust
     if (peer.certificate === undefined || trust === undefined) return undefined
     const svid = this.#verifier.verify(peer.certificate, trust.bundles, this.#options.clock.now())
-    return svid.ok ? svid.value.id.uri : undefined
+    return svid.ok ? svid.value : undefined
   }
 
   /** What every client has is for an operator: on this machine, in clear, or with the certificate of discovery itself. */
   mayReadStatus(peer: StreamPeer): Refusal | undefined {
     if (peer.certificate === undefined) return undefined
-    const self = this.#options.judging()?.model.self
-    const identity = this.identify(peer)
-    if (self !== undefined && identity === discoveryId(self.trustDomain)) return undefined
+    const model = this.#options.judging()?.model
+    const client = this.#proved(peer)
+    // Where clusters share a trust domain their discovery servers have one id: the CA that signed tells whose it is.
+    const cluster = client && model && clusterOf(model, client)
+    const own = cluster?.ok === true && cluster.value.id === model?.self.id
+    if (own && client?.id.uri === discoveryId(client?.id.trustDomain ?? '')) return undefined
     return {
       code: GRPC.permissionDenied,
-      message: `the status of all clients is for discovery's own identity, not for ${identity ?? 'an unknown one'}`,
+      message: `the status of all clients is for this discovery server's own identity, not for ${client?.id.uri ?? 'an unknown one'}${own ? '' : ' of elsewhere'}`,
       reason: 'status-denied',
     }
   }
@@ -113,6 +120,7 @@ export class StreamAuthorizer {
   changed(model: Model, trust: Trust): void {
     const epoch = canonicalJson([
       trust.bundles.epoch,
+      model.self.network,
       model.gateways.map(({ namespace, name, spiffeIds }) => [namespace, name, spiffeIds]),
       model.origins,
       model.sharedCas,

@@ -385,6 +385,34 @@ t.test('the same questions, asked as oneself, are answered: there is something t
 })
 
 t.test(
+  'what each client has is told to this machine and to this very discovery server, not to one of the same name',
+  async (t) => {
+    const parties = [
+      ...PARTIES.map(({ name, session }) => [name, session, name === 'in clear'] as const),
+      ['this discovery server', await open(own, ...peerId), true] as const,
+    ]
+    for (const [name, session, allowed] of parties) {
+      const path = '/envoy.service.status.v3.ClientStatusDiscoveryService/FetchClientStatus'
+      const headers = { 'content-type': 'application/grpc', te: 'trailers' }
+      const call = session.request({ ':method': 'POST', ':path': path, ...headers })
+      call.on('error', () => {})
+      let status = ''
+      let bytes = 0
+      for (const event of ['response', 'trailers'])
+        call.on(event, (fields) => {
+          status = String(fields['grpc-status'] ?? status)
+        })
+      call.on('data', (chunk: Buffer) => {
+        bytes += chunk.length
+      })
+      call.end(messagePrefix(0))
+      await new Promise((resolve) => call.once('close', resolve))
+      t.strictSame([status, bytes > 0], allowed ? ['0', true] : ['7', false], name)
+    }
+  },
+)
+
+t.test(
   'three clusters under one trust domain and root: the third, which no link names, is refused by name',
   async (t) => {
     const identity = { namespace: 'isthmus-system', serviceAccount: 'isthmus-discovery' }
