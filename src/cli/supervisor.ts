@@ -38,6 +38,10 @@ async function supervise(config: ProxyConfig): Promise<void> {
     await Promise.all([admin.close(), supervisor.stop()])
     process.exit(0)
   })
+  process.on('SIGUSR2', async () => {
+    logger.info({ withdrawn: await supervisor.withdraw() }, 'withdrawn')
+    tellParent({ notice: 'withdrawn' })
+  })
   try {
     await supervisor.start()
   } catch (error) {

@@ -23,6 +23,7 @@ import type { WatchedCertificate } from './certificate-watch.ts'
 import { Certificates } from './certificates.ts'
 import { Coalescer } from './coalescer.ts'
 import { Completeness } from './exports-identifier.ts'
+import { GatewayDrains } from './gateway-drains.ts'
 import { type HostAddresses, HostNames } from './host-names.ts'
 import { mintSvid } from './mint-svid.ts'
 import { Minter } from './minted-secret.ts'
@@ -83,6 +84,7 @@ export class Discovery {
   readonly #trust = new TrustKeeper()
   readonly #stages = new ModelStages()
   readonly #hostNames: HostNames
+  readonly #drains: GatewayDrains
   readonly #authorizer: StreamAuthorizer
   readonly #minter: Minter | undefined
   readonly #listeners = new Set<() => void>()
@@ -110,6 +112,7 @@ export class Discovery {
         this.#server.reauthorize()
         this.#reverse.judgeAgain()
       },
+      withdrawal: (nodeId, gateway, scope) => this.#drains.source(nodeId, gateway, scope),
       minter: this.#minter,
       heardFrom: (peer, node, certificate) => {
         if (certificate !== undefined) this.#certificates.seen(peer, certificate)
@@ -128,6 +131,12 @@ export class Discovery {
       clock: this.#clock,
     })
     this.#hostNames = new HostNames(options.hostAddresses?.(() => this.#recompute.trigger()))
+    this.#drains = new GatewayDrains({
+      nodeIds: () => this.#server.clients().map(({ nodeId }) => nodeId),
+      changed: () => this.#recompute.trigger(),
+      settled: (timeoutMs) => this.#server.settled(timeoutMs),
+      clock: this.#clock,
+    })
     this.#recompute = new Coalescer(this.#clock, WINDOW_MS, () => this.#compute())
     this.#peers = new Peers({
       cluster: options.cluster,
@@ -170,6 +179,7 @@ export class Discovery {
     this.#cancelTransition()
     this.#recompute.stop()
     this.#hostNames.stop()
+    this.#drains.stop()
     this.#peers.stop()
     this.#certificates.stop()
     await this.#secure?.catch(() => {})
@@ -297,7 +307,7 @@ export class Discovery {
 
   #install(identity: Identity): void {
     const { cluster } = this.#options
-    const model = computeModel(this.#modelInput(identity, this.#trust), this.#stages)
+    const model = this.#drains.mark(computeModel(this.#modelInput(identity, this.#trust), this.#stages))
     const trust = this.#trust.collect(identity, model.peers)
     const bundles = share(this.#state?.bundles, trust.bundles.list.map(domainBundle))
     const clusterBundles = share(this.#state?.clusterBundles, this.#trust.clusterBundles(model))
@@ -310,6 +320,7 @@ export class Discovery {
     this.#computeAgainFor(model)
     if (this.#views === undefined) this.#views = new Views(inputs, this.#logger)
     else this.#views.refresh(inputs)
+    this.#drains.computed()
     this.#secureListener(identity, trust)
     this.#authorizer.changed(model, trust)
     this.#certificates.trust(this.#trust.clusters(cluster, identity, model.peers))

@@ -28,6 +28,8 @@ export interface StreamAuthorizerOptions {
   reauthorize(): void
   /** A peer's discovery server was let in. */
   heardFrom(cluster: string, node: NodeInfo, certificate: Uint8Array | undefined): void
+  /** What a gateway's pod gets that is about to stop; `scope` as in ViewSource. */
+  withdrawal(nodeId: string, gateway: string, scope: string): ViewSource
   /** Makes certificates for those who prove an id; undefined: there is no key to sign with. */
   readonly minter?: Minter | undefined
   readonly clock: Clock
@@ -70,7 +72,7 @@ export class StreamAuthorizer {
     if (!judged.ok) return judged
     const { views, client, grant } = judged.value
     if (grant.peer !== undefined) this.#options.heardFrom(grant.peer.id, node, peer.certificate)
-    return this.#source(views, peer, client, grant, typeUrl)
+    return this.#source(views, peer, node, client, grant, typeUrl)
   }
 
   /** Which peer's discovery server has opened a stream: for what peers alone may do. */
@@ -155,6 +157,7 @@ export class StreamAuthorizer {
   #source(
     views: Views,
     peer: StreamPeer,
+    node: NodeInfo,
     client: Authenticated | undefined,
     grant: Grant,
     typeUrl: string,
@@ -169,6 +172,8 @@ export class StreamAuthorizer {
     if (!room.ok) return fail({ code: GRPC.resourceExhausted, message: room.error, reason: 'too-many-views' })
     const granted = this.#granted.get(peer) ?? new Map<string, string>()
     this.#granted.set(peer, granted.set(typeUrl, name))
+    if (typeUrl === TYPE.withdrawal && grant.view.kind === 'gateway')
+      return ok(this.#options.withdrawal(node.id, grant.view.gateway, name))
     const view = views.source(grant.view)
     const { minter } = this.#options
     if (minter === undefined || client === undefined || typeUrl !== TYPE.secret) return ok(view)

@@ -123,6 +123,8 @@ export interface ModelGateway {
   readonly failoverLabels?: Readonly<Record<string, string>>
   /** Address ranges of load balancers that put the PROXY protocol in front; empty: none does. */
   readonly proxyProtocolSources: readonly string[]
+  /** All its pods are about to stop: callers elsewhere are to go to others, or to be told that nobody is there. */
+  readonly withdrawn?: boolean
 }
 
 /** How a gateway serves a service, and why. */

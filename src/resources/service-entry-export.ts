@@ -83,7 +83,7 @@ function exportEntry({ exposure, gateway, self, name }: EntryInputs): EntryConfi
         [HOPS_LABEL]: '0',
         'xcp.tetrate.io/serviceType': 'remoteGateway',
         ...failoverLabels(exposure.service.labels, gateway.failoverLabels),
-        ...notReadyLabel(exposure.service.ports),
+        ...notReadyLabel(exposure.service.ports, gateway.withdrawn === true),
         ...subsetLabels(exposure.service.ports, subsets),
       },
       network: '',
@@ -102,11 +102,11 @@ const created = ({ creationTimestamp }: ModelService): Pick<EntryConfig, 'create
 /** A label value has 63 characters at most: ports that find no room there are tried, and refused by the gateway. */
 const LABEL_LENGTH_MAX = 63
 
-/** So that others can fail over, or say at once that nobody is there. */
-function notReadyLabel(ports: readonly ModelPort[]): Record<string, string> {
+/** So that others can fail over, or say at once that nobody is there. `nobody`: the gateway itself is about to stop. */
+function notReadyLabel(ports: readonly ModelPort[], nobody: boolean): Record<string, string> {
   let label = ''
   for (const { number, endpoints } of ports) {
-    if (endpoints.some(({ ready, draining }) => ready || draining)) continue
+    if (!nobody && endpoints.some(({ ready, draining }) => ready || draining)) continue
     const longer = label === '' ? String(number) : `${label}.${number}`
     if (longer.length <= LABEL_LENGTH_MAX) label = longer
   }

@@ -57,6 +57,8 @@ export interface ClientStatus {
 }
 
 const EMPTY: View = new Map()
+/** What gRPC clients receive unless they are told otherwise. */
+const GRPC_CLIENT_BYTES = 4 * 1024 * 1024
 
 export class ServerStream {
   readonly #stream: ServerHttp2Stream
@@ -70,6 +72,7 @@ export class ServerStream {
   readonly #watches = new Map<ViewSource, () => void>()
   readonly #since: number
   #ending: Refusal = { code: GRPC.ok, message: '' }
+  readonly #oversized = new Set<string>()
   #ended = false
   #blocked = false
   #scheduled: NodeJS.Immediate | undefined
@@ -274,6 +277,7 @@ export class ServerStream {
       }
       const frame = sharedFrame(this.#variant, push, source.identifier?.() ?? '')
       const tail = nonceTail(push.nonce)
+      this.#warnOfSize(push.typeUrl, frame.length)
       this.#stream.cork()
       this.#stream.write(frame)
       this.#blocked = !this.#stream.write(tail)
@@ -283,6 +287,16 @@ export class ServerStream {
     }
     this.#armTimer()
     if (this.settled) this.#host.settled(this)
+  }
+
+  /** A complete state cannot be split, and a gRPC client may have less room than it needs. */
+  #warnOfSize(typeUrl: string, bytes: number): void {
+    if (bytes <= GRPC_CLIENT_BYTES || this.#oversized.has(typeUrl)) return
+    this.#oversized.add(typeUrl)
+    this.#host.logger.warn(
+      { node: this.#gate.node?.id, address: this.#peer.address, typeUrl, bytes },
+      'xds response is larger than what a gRPC client takes by default',
+    )
   }
 
   #armTimer(): void {

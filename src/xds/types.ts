@@ -11,6 +11,8 @@ export const TYPE = {
   serviceEntry: 'networking.istio.io/v1alpha3/ServiceEntry',
   workloadEntry: 'networking.istio.io/v1alpha3/WorkloadEntry',
   destinationRule: 'networking.istio.io/v1alpha3/DestinationRule',
+  /** Ours: who subscribes is a gateway that is about to stop; the one resource is a text, empty until its clients know. */
+  withdrawal: 'type.googleapis.com/isthmus.drain.v1.Withdrawal',
 } as const
 
 /** Whether a type URL is `group/version/Kind` of Istio's MCP-over-xDS (`core/v1alpha1/MeshConfig` among them), not of a protobuf message. */

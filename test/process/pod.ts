@@ -14,6 +14,7 @@ import { TrustBundles } from '../../src/identity/trust-bundle.ts'
 import { silentLogger } from '../../src/lib/log.ts'
 import { ok } from '../../src/lib/result.ts'
 import { XdsServer } from '../../src/xds/server.ts'
+import type { ClientStatus } from '../../src/xds/server-stream.ts'
 import { SnapshotCache } from '../../src/xds/snapshot-cache.ts'
 import type { NodeInfo, XdsResource } from '../../src/xds/types.ts'
 import { LoggedProcess, type Scope } from './logged-process.ts'
@@ -85,6 +86,11 @@ export class TestDiscovery {
 
   put(typeUrl: string, ...resources: XdsResource[]): void {
     this.cache.setType(typeUrl, new Map(resources.map((one) => [one.name, one])))
+  }
+
+  /** Who is connected now. */
+  clients(): readonly ClientStatus[] {
+    return this.#server?.clients() ?? []
   }
 
   async stop(): Promise<void> {

@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import t from 'tap'
+import { type Logger, silentLogger } from '../../src/lib/log.ts'
 import { fail, ok } from '../../src/lib/result.ts'
 import { encodeRequest } from '../../src/xds/codec-request.ts'
 import { messagePrefix } from '../../src/xds/grpc.ts'
@@ -165,7 +166,7 @@ t.test('until it is ready the server refuses streams', async (t) => {
 t.test('status per client: sent, acknowledged, refused', async (t) => {
   const warnings: Record<string, unknown>[] = []
   const logger = {
-    ...(await import('../../src/lib/log.ts')).silentLogger,
+    ...silentLogger,
     warn: (fields: Record<string, unknown>) => warnings.push(fields),
     info() {},
     debug() {},
@@ -344,3 +345,32 @@ t.test('a client that does not answer pings is cut, one that does is not', async
   alive.send({ typeUrl: 'other' })
   t.match(await alive.next(), { typeUrl: 'other' })
 })
+
+t.test(
+  'SotW: a complete state that is too large for a gRPC client is sent whole, and said so once',
+  async (t) => {
+    const warnings: Record<string, unknown>[] = []
+    const logger = { ...silentLogger, warn: (fields: object) => warnings.push({ ...fields }) } as Logger
+    const { cache, open } = await start(t, { logger })
+    const large = Array.from({ length: 5 }, (_, n) => plain(`c${n}`, 'x'.repeat(1024 * 1024), TYPE.cluster))
+    cache.setType(TYPE.cluster, byName(...large))
+    const sotw = open('sotw')
+    sotw.send({ typeUrl: TYPE.cluster })
+    t.match(await sotw.status, { code: 8 }, 'this client takes 4 MiB')
+    t.match(warnings, [{ node: NODE.id, typeUrl: TYPE.cluster }])
+    const delta = open('delta')
+    delta.send({ typeUrl: TYPE.cluster })
+    const names: string[] = []
+    while (names.length < 5) {
+      const response = await delta.next()
+      names.push(...response.resources.map(({ name }) => name))
+      delta.ack(response)
+    }
+    t.same(
+      names.sort(),
+      large.map(({ name }) => name),
+      'in Delta it comes in parts',
+    )
+    t.equal(warnings.length, 1)
+  },
+)

@@ -10,10 +10,11 @@ export interface Program {
 
 /**
  * What a child tells its launcher over the lifeline: it `serving`s for the first time; it listens on an inherited `address`, or does
- * not any more; it has begun to drain without being told by us, or has drained; it wants to be `replaced`.
+ * not any more; it has begun to drain without being told by us, or has drained; it wants to be `replaced`;
+ * those who call from elsewhere know that we are about to stop.
  */
 export interface ChildNotice {
-  readonly notice: 'serving' | 'listening' | 'released' | 'draining' | 'drained' | 'replace'
+  readonly notice: 'serving' | 'listening' | 'released' | 'draining' | 'drained' | 'replace' | 'withdrawn'
   readonly address?: string
   readonly report?: unknown
 }

@@ -157,6 +157,11 @@ export class ConfigSupervisor implements SupervisorView {
     return this.#workers.stats()
   }
 
+  /** Discovery, where the file names one, is not ours: it goes by the readiness of the pod. */
+  async withdraw(): Promise<string> {
+    return 'nobody is to be told'
+  }
+
   drain(deadlineMs: number, delayMs: number): Promise<Result<DrainReport, string>> {
     return this.#workers.drain(deadlineMs, delayMs)
   }

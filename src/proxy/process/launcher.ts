@@ -5,6 +5,9 @@ import { type LauncherEntry, printEntry } from './launcher-log.ts'
 import { type SharedAddress, SharedSockets } from './shared-sockets.ts'
 import { type ChildName, EXIT_USAGE, Slot } from './slot.ts'
 
+/** The supervisor is done sooner, whatever discovery does; this is for one that hangs. */
+const WITHDRAW_MS = 4_000
+
 export interface LauncherOptions {
   readonly program: (child: ChildName) => Program
   /** How many workers. Default 1. */
@@ -24,7 +27,7 @@ export interface LauncherOptions {
 /**
  * PID 1 of a gateway or sidecar: starts a supervisor and workers as siblings, starts again what dies, replaces them one at a time
  * when it is told to (SIGHUP: the supervisor, then each worker beside its successor), and ends them in order: the workers first,
- * which drain, the supervisor last, so that health and metrics answer until the end.
+ * which drain once those know who call this gateway from elsewhere, the supervisor last, so that health and metrics answer until the end.
  *
  * It imports next to nothing, so that there is next to nothing in it to fail. Resolves with the exit code: 0 after an orderly
  * stop (SIGTERM or SIGINT; a second one means now), 64 when a child finds the configuration wrong, 1 when a child had to be
@@ -48,6 +51,8 @@ class Launcher {
   readonly #workers: readonly Slot[]
   /** Slots whose worker drains without being told by us. */
   readonly #draining = new Set<number>()
+  #withdrawing = false
+  #onWithdrawn: () => void = () => {}
   readonly #reports: DrainReport[] = []
   /** One at a time, in this order. */
   readonly #outdated = new Set<Outdated>()
@@ -73,7 +78,10 @@ class Launcher {
       slot: 0,
       program: program('supervisor'),
       inherit: () => ({ env: {}, descriptors: [] }),
-      onNotice: ({ notice }) => notice === 'replace' && this.#replace('all', 'asked for at the admin port'),
+      onNotice: ({ notice }) => {
+        if (notice === 'replace') this.#replace('all', 'asked for at the admin port')
+        if (notice === 'withdrawn') this.#onWithdrawn()
+      },
     })
     const ofWorker = { ...common, name: 'worker', program: program('worker') } as const
     const inherit = () => this.#sockets.inheritance()
@@ -93,14 +101,29 @@ class Launcher {
   readonly #onHangUp = (): void => this.#replace('all', 'SIGHUP')
 
   readonly #onSignal = (signal: NodeJS.Signals): void => {
-    if (!this.#stopping) {
+    if (!this.#stopping && !this.#withdrawing) {
+      this.#withdrawing = true
       this.#log({ level: 'info', msg: 'draining', signal, drainMs: this.#drainMs })
-      void this.#stop(this.#drainMs, 0)
+      void this.#withdraw().then(() => this.#stop(this.#drainMs, 0))
       return
     }
+    this.#stopping = true
+    this.#onWithdrawn()
     this.#log({ level: 'warn', msg: 'second signal: ending now', signal })
     for (const slot of [...this.#workers, this.#supervisor]) slot.kill()
     this.#end(signal === 'SIGINT' ? 130 : 143)
+  }
+
+  /** The supervisor has those told who call us from elsewhere, before any worker stops: see Supervisor.withdraw. */
+  #withdraw(): Promise<void> {
+    return new Promise((resolve) => {
+      if (!this.#supervisor.signal('SIGUSR2')) return resolve()
+      const timer = setTimeout(resolve, WITHDRAW_MS)
+      this.#onWithdrawn = () => {
+        clearTimeout(timer)
+        resolve()
+      }
+    })
   }
 
   #noticed(slot: number, notice: ChildNotice): void {

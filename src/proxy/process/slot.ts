@@ -56,6 +56,13 @@ export class Slot {
     return this.#current?.served === true ? this.#current.listening.has(address) : undefined
   }
 
+  /** A signal to the present process; false when there is none that serves. */
+  signal(signal: NodeJS.Signals): boolean {
+    if (this.#current?.served !== true) return false
+    this.#current.signal(signal)
+    return true
+  }
+
   /**
    * Starts a successor beside the present process, and once it serves asks the present one to leave, for which it has `leaveMs`.
    * False when the successor does not serve within `readyMs`, or ends before: then the present one stays.

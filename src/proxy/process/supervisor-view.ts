@@ -38,6 +38,8 @@ export interface SupervisorView {
   status(): SupervisorStatus
   workers(): Promise<readonly WorkerStatus[]>
   stats(): Promise<readonly WorkerStats[]>
+  /** Has those told who call it from elsewhere; how that went. */
+  withdraw(): Promise<string>
   drain(deadlineMs: number, delayMs: number): Promise<Result<DrainReport, string>>
   setLevel(level: string): Promise<Result<unknown, string>>
   /** Everything the workers are given. */

@@ -21,6 +21,7 @@ import { ResourceSet } from './resource-set.ts'
 import { socketPaths } from './run-directory.ts'
 import { SnapshotKeeper } from './snapshot-keeper.ts'
 import type { SupervisorStatus, SupervisorView } from './supervisor-view.ts'
+import { Withdrawal } from './withdrawal.ts'
 import type { WorkerStatus } from './worker.ts'
 import type { WorkerStats } from './worker-stats.ts'
 import { WORKER_ADS_LIMITS, Workers } from './workers.ts'
@@ -66,6 +67,8 @@ export class Supervisor implements SupervisorView {
   #subscribed = -1
   #lastUpdateMs = 0
   #identifier = ''
+  readonly #withdrawal: Withdrawal
+  #withdrawn: Promise<string> | undefined
   readonly #refused: RefusedResources
 
   constructor(options: SupervisorOptions) {
@@ -99,6 +102,7 @@ export class Supervisor implements SupervisorView {
       logger,
     })
     this.#refused = new RefusedResources(logger)
+    this.#withdrawal = new Withdrawal(clock)
   }
 
   /** Resolves when it serves the worker, whether or not there is anything to serve yet. Rejects when a socket is taken. */
@@ -130,7 +134,8 @@ export class Supervisor implements SupervisorView {
     else if (identity.credential.notAfterMs <= this.#clock.now())
       pending.push('credentials: the certificate has expired')
     if (!this.#published) pending.push(...this.#resources.missing().map((name) => `configuration: ${name}`))
-    return [...pending, ...(await this.#workers.pending())]
+    if (this.#withdrawn !== undefined) pending.push('draining')
+    return [...new Set([...pending, ...(await this.#workers.pending())])]
   }
 
   status(): SupervisorStatus {
@@ -171,9 +176,19 @@ export class Supervisor implements SupervisorView {
     return this.#workers.stats()
   }
 
-  /** Asks the workers to drain; resolves with the sum of their reports once all are done. */
-  drain(deadlineMs: number, delayMs = 0): Promise<Result<DrainReport, string>> {
+  /** Withdraws us, then asks the workers to drain; resolves with the sum of their reports once all are done. */
+  async drain(deadlineMs: number, delayMs = 0): Promise<Result<DrainReport, string>> {
+    await this.withdraw()
     return this.#workers.drain(deadlineMs, delayMs)
+  }
+
+  /**
+   * Has discovery tell those who call this gateway from elsewhere that it is about to stop. Resolves, for the log, with how that went:
+   * once they have answered, or after 3 s at the latest. From the call on we are not ready.
+   */
+  withdraw(): Promise<string> {
+    this.#withdrawn ??= this.#withdrawal.ask(this.#options.nameTable ? undefined : this.#client)
+    return this.#withdrawn
   }
 
   get level(): string {
@@ -252,6 +267,10 @@ export class Supervisor implements SupervisorView {
   }
 
   #onUpdate(typeUrl: string, { upserted, removed, identifier }: XdsUpdate): readonly Problem[] {
+    if (typeUrl === TYPE.withdrawal) {
+      this.#withdrawal.heard(upserted)
+      return []
+    }
     const offered =
       typeUrl === TYPE.secret ? upserted.filter(({ name }) => name !== OWN_CERTIFICATE) : upserted
     const problems = this.#resources.update(typeUrl, offered, removed)
