@@ -1,4 +1,5 @@
 import { canonicalJson } from '../lib/canonical.ts'
+import { Memo } from '../lib/memo.ts'
 import { ENTRY_NAMESPACE, MANAGED_BY, MANAGER } from '../model/managed.ts'
 import type { Model, ModelCondition } from '../model/types.ts'
 import type { ObjectStore } from '../objects/store.ts'
@@ -20,6 +21,8 @@ export class Agreement {
   readonly #peers: PeersPart
   /** What peers' nodes claimed about calling us, by cluster. */
   readonly #claims = new Map<string, Claim>()
+
+  readonly #memo = new Memo()
 
   constructor(store: ObjectStore, peers: PeersPart) {
     this.#store = store
@@ -52,7 +55,9 @@ export class Agreement {
       peerConditions(this.objectOf(cluster), cluster, link, lossPolicyOf(this.#store, cluster)),
     )
     const conflicts =
-      model === undefined ? [] : portConflicts(model.self.id, model.services, this.#peers.offers())
+      model === undefined
+        ? []
+        : portConflicts(model.self.id, model.services, this.#peers.offers(), this.#memo)
     return [...agreementConditions(inputs), ...offerConditions(inputs), ...conflicts, ...links]
   }
 

@@ -1,6 +1,6 @@
 import type { Cluster, Secret } from '../objects/types.ts'
 import { type Conditions, nameOf } from './conditions.ts'
-import { byText } from './labels.ts'
+import { byText, type Labels } from './labels.ts'
 import type { ClusterInfo, Peer } from './types.ts'
 
 export const PEER_LABEL = 'isthmus.io/peer'
@@ -11,6 +11,8 @@ export interface ClusterSet {
   readonly clusters: ReadonlyMap<string, ClusterInfo>
   /** Only where one cluster alone has the trust domain. */
   readonly clusterByTrustDomain: ReadonlyMap<string, ClusterInfo>
+  /** Labels of our own Cluster object. */
+  readonly ownLabels: Labels
   /** The Cluster objects, by id. */
   readonly objects: ReadonlyMap<string, Cluster>
 }
@@ -97,6 +99,7 @@ export function collectClusters(
     self: clusters.get(self.cluster) as ClusterInfo,
     clusters,
     clusterByTrustDomain: indexByTrustDomain(clusters),
+    ownLabels: sources.get(self.cluster)?.metadata.labels ?? {},
     objects: sources,
   }
 }

@@ -8,8 +8,6 @@ import type { NetworkTransition } from './network-transition.ts'
 import { networkRelation, selectOrganizationSetting } from './reachability.ts'
 import type { Model, Peer } from './types.ts'
 
-const NO_LABELS = {}
-
 export interface ModelInput {
   /** This cluster's name. */
   readonly cluster: string
@@ -35,7 +33,7 @@ export function computeModel(
 ): Model {
   const conditions = new Conditions()
   const peers = stages.peers.get({ cluster, secrets: list('Secret') }, conditions)
-  const { self, clusters, clusterByTrustDomain, objects } = stages.clusters.get(
+  const { self, clusters, clusterByTrustDomain, ownLabels, objects } = stages.clusters.get(
     { cluster, trustDomain, objects: list('Cluster'), peers },
     conditions,
   )
@@ -100,7 +98,7 @@ export function computeModel(
     peers,
     ...networks,
     failover: stages.failover.get({ workspaces, organization }, conditions),
-    ownLabels: objects.get(cluster)?.metadata.labels ?? NO_LABELS,
+    ownLabels,
     conditions: conditions.list(),
   }
 }

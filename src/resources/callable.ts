@@ -130,7 +130,9 @@ function merge(inputs: HostInputs): CallableHost {
   const order = orderOf(inputs)
   const endpointsAt = (number: number, pods: readonly ModelEndpoint[], from: ImportedService | undefined) => {
     const remote = from === undefined ? [] : remoteShares(order, from, number, { gatewayIds, pins })
-    const elsewhere = remote.some(({ endpoints }) => endpoints.some(({ unready }) => unready !== true))
+    const elsewhere = remote.some(
+      ({ percent, endpoints }) => percent > 0 && endpoints.some(({ unready }) => unready !== true),
+    )
     return normalise(weigh([ownShare(order, pods, elsewhere), ...remote]))
   }
   const subsets = subsetsOf(service, known)

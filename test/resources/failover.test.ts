@@ -195,6 +195,9 @@ t.test('a Cluster’s own weight is its share among equals; 0 is none at all', a
     ['same-region', 2],
   ])
   t.strictSame(weights(remotes + weighed('0')), [['same-zone', 2]])
+  const last = service({ name: 'productpage', pods: ['10.0.0.1:8080!'] })
+  const only = endpointsOf(last + entry([{ cluster: 'c2', address: '10.2.0.1' }]) + weighed('0'))
+  t.match(only, [{ address: '10.0.0.1', draining: false }], 'who gets nothing is nobody to leave it to')
   t.throws(() => weights(remotes + weighed('half')), /isthmus.io\/weight.*percentage/)
 })
 
