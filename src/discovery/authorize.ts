@@ -6,7 +6,7 @@ import { parseBindRange } from '../resources/bind-address.ts'
 import { GRPC, type Refusal } from '../xds/grpc.ts'
 import { isMcpType, type NodeInfo, TYPE } from '../xds/types.ts'
 import { authorizeIstio } from './authorize-istio.ts'
-import { claim, clientKind, dnsClaim, overlongClaim, socketClaim } from './node-claims.ts'
+import { claim, clientKind, credentialClaim, dnsClaim, overlongClaim, socketClaim } from './node-claims.ts'
 import { parseNodeId } from './node-id.ts'
 import { versionSkew } from './version-skew.ts'
 import type { ViewKey } from './views.ts'
@@ -97,7 +97,9 @@ function authorizeProxy(model: Model, id: SpiffeId | undefined, node: NodeInfo):
   const long = overlongClaim(node)
   if (long !== undefined) return invalid(long)
   const secrets = id !== undefined
-  const credentialFile = claim(node, 'ISTHMUS_CREDENTIAL_FILE') ?? ''
+  const credential = credentialClaim(node)
+  if (!credential.ok) return invalid(credential.error)
+  const credentialFile = credential.value
   const client = clientKind(node)
   if (kind === 'router') {
     if (client === 'grpc') return invalid(`node.id "${node.id}": a gRPC client is a sidecar~…, not a gateway`)

@@ -2,6 +2,7 @@
 import { isIP, isIPv4, isIPv6 } from 'node:net'
 import { fail, ok, type Result } from '../lib/result.ts'
 import type { DnsOptions, SocketName } from '../resources/dns-filter.ts'
+import { SDS_CLUSTER } from '../resources/envoy.ts'
 import type { NodeInfo } from '../xds/types.ts'
 
 /** Whose xDS client it is: each takes another subset of the resources, and refuses what is not in it. */
@@ -32,6 +33,23 @@ export function overlongClaim(node: NodeInfo): string | undefined {
     return `node.metadata.${name.slice(0, 64)} has ${value.length} characters, ${CLAIM_MAX} are allowed`
   }
   return undefined
+}
+
+/**
+ * Where an Envoy has its own certificate, as `tlsContext` takes it. `ISTHMUS_CREDENTIAL_FILE`: an SDS file; `ISTHMUS_CREDENTIAL_CLUSTER`: the
+ * cluster in its bootstrap that is an SDS server (`sds-grpc` where Istio's agent is). Neither: '', over ADS.
+ */
+export function credentialClaim(node: NodeInfo): Result<string, string> {
+  const file = claim(node, 'ISTHMUS_CREDENTIAL_FILE')
+  const cluster = claim(node, 'ISTHMUS_CREDENTIAL_CLUSTER')
+  if (file !== undefined && cluster !== undefined)
+    return fail(
+      'node.metadata.ISTHMUS_CREDENTIAL_CLUSTER: ISTHMUS_CREDENTIAL_FILE is given too; give one of them',
+    )
+  if (cluster !== undefined) return ok(`${SDS_CLUSTER}${cluster}`)
+  if (file !== undefined && !file.startsWith('/'))
+    return fail(`node.metadata.ISTHMUS_CREDENTIAL_FILE "${file}": expected an absolute path`)
+  return ok(file ?? '')
 }
 
 /** Reads a claim of the form `IP:PORT`, an IPv6 address in brackets. */

@@ -20,7 +20,7 @@ import { type ExportsState, exportsIdentifier } from './exports-identifier.ts'
 
 interface ProxyView {
   readonly secrets: boolean
-  /** Of an Envoy; empty for our own proxies. */
+  /** Of an Envoy, as in `tlsContext`; empty for our own proxies. */
   readonly credentialFile: string
 }
 

@@ -13,6 +13,8 @@ import {
 } from '../xds/gen/envoy/config/core/v3/base_pb.js'
 import {
   AggregatedConfigSourceSchema,
+  ApiConfigSource_ApiType,
+  ApiConfigSourceSchema,
   ApiVersion,
   type ConfigSource,
   ConfigSourceSchema,
@@ -126,17 +128,35 @@ export function uriSan(kind: 'exact' | 'prefix', value: string): SubjectAltNameM
   })
 }
 
-/** A file of Secrets that the proxy watches itself. */
-function fileSource(path: string): ConfigSource {
+/** Begins a `credentialFile` that is none: the name of the proxy's own cluster of an SDS server, an agent's on its machine. */
+export const SDS_CLUSTER = 'cluster:'
+
+/** Secrets that the proxy gets itself: from a file that it watches, or from an SDS server that its bootstrap knows as a cluster. */
+function ownSource(credentialFile: string): ConfigSource {
+  if (!credentialFile.startsWith(SDS_CLUSTER)) {
+    const value = create(PathConfigSourceSchema, { path: credentialFile })
+    return create(ConfigSourceSchema, {
+      configSourceSpecifier: { case: 'pathConfigSource', value },
+      resourceApiVersion: ApiVersion.V3,
+    })
+  }
+  const clusterName = credentialFile.slice(SDS_CLUSTER.length)
+  const value = create(ApiConfigSourceSchema, {
+    apiType: ApiConfigSource_ApiType.GRPC,
+    transportApiVersion: ApiVersion.V3,
+    grpcServices: [{ targetSpecifier: { case: 'envoyGrpc', value: { clusterName } } }],
+    setNodeOnFirstMessageOnly: true,
+  })
   return create(ConfigSourceSchema, {
-    configSourceSpecifier: { case: 'pathConfigSource', value: create(PathConfigSourceSchema, { path }) },
+    configSourceSpecifier: { case: 'apiConfigSource', value },
     resourceApiVersion: ApiVersion.V3,
   })
 }
 
 /**
  * TLS 1.2–1.3, own certificate and trust bundles over SDS; `sans` narrows who may be on the other side. `credentialFile` is where
- * an Envoy has its own certificate (an SDS file); empty for our proxies, whose supervisor adds it to ADS.
+ * an Envoy has its own certificate (the path of an SDS file, or `SDS_CLUSTER` and a name); empty for who gets it over ADS: our proxies,
+ * whose supervisor adds it, and Envoys of a discovery server that mints.
  */
 export function tlsContext(
   alpnProtocols: readonly string[],
@@ -151,7 +171,7 @@ export function tlsContext(
     },
     alpnProtocols: [...alpnProtocols],
     tlsCertificateSdsSecretConfigs: [
-      { name: OWN_CERTIFICATE, sdsConfig: credentialFile === '' ? adsSource() : fileSource(credentialFile) },
+      { name: OWN_CERTIFICATE, sdsConfig: credentialFile === '' ? adsSource() : ownSource(credentialFile) },
     ],
     validationContextType: {
       case: 'combinedValidationContext',

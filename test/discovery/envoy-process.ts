@@ -20,6 +20,8 @@ export interface EnvoyOptions {
   readonly credential: Readonly<Record<'certificate' | 'key' | 'ca', string>> | undefined
   /** Its certificate for others comes from discovery, over SDS on its ADS stream; the files are for that stream alone. */
   readonly minted?: boolean
+  /** Unix socket of an SDS server that has its certificate for others: the cluster `sds-grpc` of its bootstrap. */
+  readonly sdsSocket?: string
   /** State of the world instead of Delta. */
   readonly sotw?: boolean
   /** Further claims of the node. */
@@ -47,7 +49,10 @@ export async function startEnvoy(folder: string, options: EnvoyOptions): Promise
         CLUSTER_ID: options.cluster,
         ISTHMUS_BIND: options.bind,
         ...options.metadata,
-        ...(credential && !options.minted && { ISTHMUS_CREDENTIAL_FILE: file('sds.yaml') }),
+        ...(options.sdsSocket !== undefined && { ISTHMUS_CREDENTIAL_CLUSTER: 'sds-grpc' }),
+        ...(credential &&
+          !options.minted &&
+          options.sdsSocket === undefined && { ISTHMUS_CREDENTIAL_FILE: file('sds.yaml') }),
       },
     },
     dynamic_resources: {
@@ -61,7 +66,12 @@ export async function startEnvoy(folder: string, options: EnvoyOptions): Promise
       lds_config: ads,
     },
     static_resources: {
-      clusters: [xdsCluster(options.ads, tls && credential && { certificate: tls, ca: credential.ca })],
+      clusters: [
+        grpcCluster('xds', tcp(options.ads), tls && credential && { certificate: tls, ca: credential.ca }),
+        ...(options.sdsSocket === undefined
+          ? []
+          : [grpcCluster('sds-grpc', { pipe: { path: options.sdsSocket } })]),
+      ],
     },
   }
   await writeFile(file('bootstrap.yaml'), JSON.stringify(bootstrap))
@@ -72,11 +82,18 @@ export async function startEnvoy(folder: string, options: EnvoyOptions): Promise
   )
 }
 
-function xdsCluster(ads: string, tls: { readonly certificate: object; readonly ca: string } | undefined) {
-  const at = ads.lastIndexOf(':')
-  const address = { address: ads.slice(0, at), port_value: Number(ads.slice(at + 1)) }
+function tcp(address: string): object {
+  const at = address.lastIndexOf(':')
+  return { socket_address: { address: address.slice(0, at), port_value: Number(address.slice(at + 1)) } }
+}
+
+function grpcCluster(
+  name: string,
+  address: object,
+  tls?: { readonly certificate: object; readonly ca: string },
+) {
   return {
-    name: 'xds',
+    name,
     type: 'STATIC',
     connect_timeout: '1s',
     typed_extension_protocol_options: {
@@ -86,8 +103,8 @@ function xdsCluster(ads: string, tls: { readonly certificate: object; readonly c
       },
     },
     load_assignment: {
-      cluster_name: 'xds',
-      endpoints: [{ lb_endpoints: [{ endpoint: { address: { socket_address: address } } }] }],
+      cluster_name: name,
+      endpoints: [{ lb_endpoints: [{ endpoint: { address } }] }],
     },
     ...(tls && { transport_socket: clientTls(tls) }),
   }

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { clientKind, dnsClaim } from '../../src/discovery/node-claims.ts'
+import { clientKind, credentialClaim, dnsClaim } from '../../src/discovery/node-claims.ts'
 import type { NodeInfo } from '../../src/xds/types.ts'
 
 const node = (userAgentName: string, metadata: Record<string, unknown> = {}): NodeInfo => ({
@@ -48,4 +48,16 @@ t.test('a claim that is no address is named, with what was expected', async (t) 
     node('envoy', { ISTHMUS_DNS: '127.0.0.1:53', ISTHMUS_DNS_RESOLVERS: 'kube-dns' }),
   )
   t.match(resolvers, { ok: false, error: 'node.metadata.ISTHMUS_DNS_RESOLVERS "kube-dns"' })
+})
+
+t.test('where an Envoy has its certificate: a file, the cluster of an agent, or discovery', async (t) => {
+  const of = (metadata: Record<string, unknown>) => credentialClaim(node('envoy', metadata))
+  t.strictSame(of({}), { ok: true, value: '' })
+  t.strictSame(of({ ISTHMUS_CREDENTIAL_FILE: '/etc/sds.yaml' }), { ok: true, value: '/etc/sds.yaml' })
+  t.strictSame(of({ ISTHMUS_CREDENTIAL_CLUSTER: 'sds-grpc' }), { ok: true, value: 'cluster:sds-grpc' })
+  t.match(of({ ISTHMUS_CREDENTIAL_FILE: 'cluster:x' }), { ok: false, error: /expected an absolute path/ })
+  t.match(of({ ISTHMUS_CREDENTIAL_FILE: '/a', ISTHMUS_CREDENTIAL_CLUSTER: 'b' }), {
+    ok: false,
+    error: /give one of them/,
+  })
 })
