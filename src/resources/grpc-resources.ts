@@ -1,6 +1,7 @@
 // What a gRPC client (proxyless: gRFC A27, A28, A29, A37) is told: the subset that grpc-js, C-core and grpc-go take whole. Each of
 // them refuses a Cluster with `transport_socket_matches`, `tls_params`, SDS, or a `lb_policy` beyond ROUND_ROBIN.
 import { create } from '@bufbuild/protobuf'
+import { own } from '../lib/own.ts'
 import { formatServerName } from '../model/server-name.ts'
 import type { Model } from '../model/types.ts'
 import {
@@ -31,11 +32,15 @@ const CERTIFICATE_PROVIDER = 'default'
 export function grpcResources(model: Model, previous?: SnapshotBuilder): SnapshotBuilder {
   const builder = new SnapshotBuilder(previous)
   for (const type of [TYPE.cluster, TYPE.endpoints, TYPE.listener, TYPE.route]) builder.type(type)
-  for (const callable of callableHosts(model, false, undefined, builder.memo('hosts'))) {
-    builder.group(callable.host, { callable }, () => {
+  const hosts = callableHosts(model, false, undefined, builder.memo('hosts'))
+  const hostNames = new Set(hosts.map(({ host }) => host))
+  for (const callable of hosts) {
+    // What is a host's own name is nobody's short name.
+    const names = hostNamesOf(callable).filter((name) => name === callable.host || !hostNames.has(name))
+    builder.group(callable.host, { callable, names }, () => {
       for (const port of callable.ports) {
         addUpstreams(builder, callable, port)
-        addNames(builder, callable, port.number)
+        addNames(builder, callable.host, names, port.number)
       }
     })
   }
@@ -43,10 +48,9 @@ export function grpcResources(model: Model, previous?: SnapshotBuilder): Snapsho
 }
 
 /** One Listener for each name that the port goes by; all share one RouteConfiguration. */
-function addNames(builder: SnapshotBuilder, callable: CallableHost, port: number): void {
-  const { host } = callable
+function addNames(builder: SnapshotBuilder, host: string, names: readonly string[], port: number): void {
   const route = routeName(host, port)
-  for (const each of hostNamesOf(callable)) {
+  for (const each of names) {
     const name = `${each}:${port}`
     builder.message(TYPE.listener, ListenerSchema, name, route, () =>
       create(ListenerSchema, {
@@ -88,10 +92,12 @@ function addUpstreams(builder: SnapshotBuilder, callable: CallableHost, port: Ca
 }
 
 /**
- * By what the host is, and not by who is ready just now: other parts make a client connect anew. Endpoints that
- * expect a PROXY protocol header are left out, since a gRPC client has none to send.
+ * By what the host is, and not by who is ready just now: other parts make a client connect anew. The order is that of the host's failover
+ * rule, by the best endpoint of each; in clear comes first where it is as good. Endpoints that expect a PROXY protocol header are left
+ * out, since a gRPC client has none to send.
  */
-function groupsOf({ own, gatewayIds, pins, proxyProtocol }: CallableHost, port: CallablePort): Group[] {
+function groupsOf(callable: CallableHost, port: CallablePort): Group[] {
+  const { gatewayIds, pins, proxyProtocol } = callable
   const clear = proxyProtocol === undefined ? port.endpoints.filter(({ mtls }) => !mtls) : []
   const remote = new Map<string, EdsEndpoint[]>()
   for (const endpoint of port.endpoints) {
@@ -99,19 +105,24 @@ function groupsOf({ own, gatewayIds, pins, proxyProtocol }: CallableHost, port: 
     const of = endpoint.cluster ?? ''
     remote.set(of, [...(remote.get(of) ?? []), endpoint])
   }
-  const groups: Group[] = []
-  if (own || clear.length > 0 || remote.size === 0)
-    groups.push({ name: 'local', ids: undefined, endpoints: normalise(clear) })
-  const nearest = [...remote].sort(([a, [first]], [b, [second]]) => {
-    const byPriority = (first?.priority ?? 0) - (second?.priority ?? 0)
-    return byPriority !== 0 ? byPriority : a < b ? -1 : 1
-  })
-  for (const [cluster, endpoints] of nearest) {
-    const ids = pins[cluster] ?? gatewayIds
-    groups.push({ name: cluster === '' ? 'remote' : cluster, ids, endpoints: normalise(endpoints) })
-  }
+  const groups: Group[] = [...remote]
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([cluster, endpoints]) => ({
+      // No cluster's name has a bar in it.
+      name: cluster === '' ? 'tls' : `tls|${cluster}`,
+      ids: own(pins, cluster) ?? gatewayIds,
+      endpoints,
+    }))
+  if (callable.own || clear.length > 0 || remote.size === 0)
+    groups.unshift({ name: 'clear', ids: undefined, endpoints: clear })
+  // Sorting is stable. A group that nobody is in just now takes no calls wherever it stands.
   return groups
+    .sort((a, b) => best(a) - best(b))
+    .map((group) => ({ ...group, endpoints: normalise(group.endpoints) }))
 }
+
+const best = ({ endpoints }: Group): number =>
+  endpoints.length === 0 ? 0 : Math.min(...endpoints.map(({ priority }) => priority))
 
 function edsCluster(name: string, sni: string, ids: readonly string[] | undefined): XdsCluster {
   return create(ClusterSchema, {

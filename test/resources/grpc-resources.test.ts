@@ -152,7 +152,7 @@ t.test('each name of a port is resolved, and leads to its one RouteConfiguration
 
 t.test('a remote gateway is pinned', async (t) => {
   const snapshot = build(one)
-  const part = `${UPSTREAM}|remote`
+  const part = `${UPSTREAM}|tls`
   t.strictSame(partsOf(snapshot), [part])
   t.strictSame(idsOf(snapshot, part), ['spiffe://cluster-1.local/ns/bookinfo/sa/eastwest-gateway'])
   t.strictSame(addressesOf(snapshot, part), ['0 203.0.113.10'])
@@ -173,14 +173,14 @@ t.test(
     t.strictSame(
       partsOf(snapshot).map((name) => [name, idsOf(snapshot, name), addressesOf(snapshot, name)]),
       [
-        [`${UPSTREAM}|local`, undefined, ['0 10.0.2.10']],
+        [`${UPSTREAM}|clear`, undefined, ['0 10.0.2.10']],
         [
-          `${UPSTREAM}|cluster-1`,
+          `${UPSTREAM}|tls|cluster-1`,
           ['spiffe://cluster-1.local/ns/bookinfo/sa/eastwest-gateway'],
           ['0 203.0.113.10'],
         ],
         [
-          `${UPSTREAM}|cluster-3`,
+          `${UPSTREAM}|tls|cluster-3`,
           ['spiffe://cluster-3.local/ns/bookinfo/sa/eastwest-gateway'],
           ['0 203.0.113.30'],
         ],
@@ -195,8 +195,8 @@ t.test('who is ready changes endpoints, and never a Cluster', async (t) => {
     gone.get(TYPE.cluster)?.get(UPSTREAM)?.version,
     ready.get(TYPE.cluster)?.get(UPSTREAM)?.version,
   )
-  t.strictSame(addressesOf(gone, `${UPSTREAM}|local`), [])
-  t.strictSame(addressesOf(gone, `${UPSTREAM}|remote`), ['0 203.0.113.10'])
+  t.strictSame(addressesOf(gone, `${UPSTREAM}|clear`), [])
+  t.strictSame(addressesOf(gone, `${UPSTREAM}|tls`), ['0 203.0.113.10'])
 })
 
 t.test('endpoints that expect a PROXY header are not for gRPC clients, which send none', async (t) => {
@@ -206,6 +206,62 @@ t.test('endpoints that expect a PROXY header are not for gRPC clients, which sen
     annotations: { 'isthmus.io/proxy-protocol': 'v2' },
   })
   const snapshot = build(one + behind)
-  t.strictSame(addressesOf(snapshot, `${UPSTREAM}|local`), [])
-  t.strictSame(addressesOf(snapshot, `${UPSTREAM}|remote`), ['0 203.0.113.10'])
+  t.strictSame(addressesOf(snapshot, `${UPSTREAM}|clear`), [])
+  t.strictSame(addressesOf(snapshot, `${UPSTREAM}|tls`), ['0 203.0.113.10'])
+})
+
+t.test('what is nearer by the rule comes first, own endpoints where neither is', async (t) => {
+  const place = (name: string, of: string) =>
+    yamlOf({
+      apiVersion: 'api.tsb.tetrate.io/v2',
+      kind: 'Cluster',
+      metadata: { organization: 'acme', name },
+      spec: {
+        network: `${name}-network`,
+        trustDomain: `${name}.local`,
+        locality: { region: of, zone: `${of}-a` },
+      },
+    })
+  const rule = yamlOf({
+    apiVersion: 'api.tsb.tetrate.io/v2',
+    kind: 'OrganizationSetting',
+    metadata: { organization: 'acme', name: 'default' },
+    spec: { failoverSettings: { topologyChoice: 'LOCALITY' } },
+  })
+  const [entries = ''] = two.split('---\n{"apiVersion":"api.tsb')
+  const far = local('10.0.2.10:8080').replace(
+    '"addresses":["10.0.2.10"]',
+    '"addresses":["10.0.2.10"],"zone":"eu-b"',
+  )
+  const clusters = ['cluster-1', 'cluster-2', 'cluster-3'].map((name) => place(name, 'eu')).join('')
+  const order = (of: string) => {
+    const snapshot = build(
+      entries.replace('"region-of-cluster-3"', `"${of}/${of}-a"`) + far + rule + clusters,
+    )
+    return partsOf(snapshot).map((name) => name.slice(UPSTREAM.length + 1))
+  }
+  t.strictSame(order('us'), ['clear', 'tls|cluster-1', 'tls|cluster-3'])
+  t.strictSame(order('eu'), ['tls|cluster-3', 'clear', 'tls|cluster-1'])
+})
+
+t.test("a host's own name is nobody's short name", async (t) => {
+  const host = 'productpage.bookinfo'
+  const entry = yamlOf({
+    apiVersion: 'networking.istio.io/v1',
+    kind: 'ServiceEntry',
+    metadata: { name: 'mine', namespace: 'a' },
+    spec: {
+      ...{ hosts: [host], location: 'MESH_EXTERNAL', resolution: 'STATIC' },
+      ports: [{ name: 'grpc', number: 9080, protocol: 'GRPC' }],
+      endpoints: [{ address: '198.51.100.1' }],
+    },
+  })
+  const snapshot = build(entry + local('10.0.2.10:8080'))
+  const names = [...(snapshot.get(TYPE.listener)?.keys() ?? [])].sort()
+  t.strictSame(names, [`${host}:9080`, `${host}.svc:9080`, `${HOST}:9080`].sort())
+  t.strictSame(addressesOf(snapshot, `outbound|9080||${host}|clear`), ['0 198.51.100.1'])
+  const text = (name: string) =>
+    Buffer.from(snapshot.get(TYPE.listener)?.get(`${name}:9080`)?.body ?? []).toString('latin1')
+  t.notMatch(text(host), HOST, 'and leads to itself')
+  t.match(text(`${host}.svc`), HOST)
 })
