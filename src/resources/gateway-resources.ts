@@ -7,6 +7,7 @@ import { type DomainBundle, TRUST_BUNDLES, trustBundleSecret } from './envoy.ts'
 import { type EnvoyGatewayShape, envoyGateway } from './envoy-gateway-listener.ts'
 import { type GatewayListenerShape, gatewayListener } from './gateway-listener.ts'
 import { addUpstreams, type GatewayRoute, gatewayRoutes, upstreamName } from './gateway-upstreams.ts'
+import { withParts } from './policy-names.ts'
 import { SnapshotBuilder } from './snapshot-builder.ts'
 
 export interface GatewayOptions {
@@ -46,7 +47,7 @@ export function gatewayResources(
   const routes = gatewayRoutes(model, `${gateway.namespace}/${gateway.name}`, builder.memo('routes'))
   addUpstreams(builder, routes, { credentialFile, ours })
   const { proxyProtocolSources } = gateway
-  const policies = model.authorization.get(`${gateway.namespace}/${gateway.name}`) ?? []
+  const policies = withParts(model.authorization.get(`${gateway.namespace}/${gateway.name}`) ?? [], routes)
   const common = { bind, callers: callersOf(model, options), policies, proxyProtocolSources }
   const trust = ours ? ourListener(builder, common, routes) : envoyListener(builder, common, routes, options)
   if (!options.secrets) return builder

@@ -7,7 +7,7 @@ import { isMeshWorkload } from '../model/endpoints.ts'
 import { type ProxyProtocolVersion, proxyProtocolOf } from '../model/proxy-protocol.ts'
 import { formatServerName } from '../model/server-name.ts'
 import { endpointsIn } from '../model/subsets.ts'
-import type { ClusterInfo, Exposure, Model, ModelPort, ModelSubset } from '../model/types.ts'
+import type { ClusterInfo, Exposure, Model, ModelPort, ModelService, ModelSubset } from '../model/types.ts'
 import {
   Cluster_DiscoveryType,
   Cluster_LbPolicy,
@@ -29,6 +29,8 @@ export interface GatewayRoute {
   /** The server name, and the upstream's name. */
   readonly name: string
   readonly aliases: readonly string[]
+  /** The server name of the whole, where this is a subset or one pod of a headless service. */
+  readonly partOf?: string
   readonly passthrough: boolean
   readonly protocol: ModelPort['protocol']
   /** What endpoints that are called in clear expect first. */
@@ -76,7 +78,26 @@ function routeOf(
   const name = formatServerName({ port: port.number, subset: subset?.name ?? '', host: service.host })
   const proxyProtocol = proxyProtocolOf(service.annotations)
   const aliases = subset === undefined ? aliasesOf(service, port) : []
-  return { name, aliases, passthrough, protocol: port.protocol, proxyProtocol, endpoints }
+  const partOf = wholeOf(service, port, subset)
+  return {
+    name,
+    aliases,
+    ...(partOf !== undefined && { partOf }),
+    passthrough,
+    protocol: port.protocol,
+    proxyProtocol,
+    endpoints,
+  }
+}
+
+function wholeOf(
+  { host, pod }: ModelService,
+  port: ModelPort,
+  subset: ModelSubset | undefined,
+): string | undefined {
+  if (subset === undefined && pod === undefined) return undefined
+  const whole = pod === undefined ? host : host.slice(pod.length + 1)
+  return formatServerName({ port: port.number, subset: '', host: whole })
 }
 
 /**

@@ -73,7 +73,21 @@ t.test('a subset answers with its own pods, a pod with itself, an unknown name w
       workspace +
       setting() +
       reachability(['cluster-1', 'cluster-2'], { 'cluster-2-network': 'cluster-1-network' }) +
-      peer('cluster-2', away.bundlePem),
+      peer('cluster-2', away.bundlePem) +
+      yamlOf({
+        apiVersion: 'security.istio.io/v1',
+        kind: 'AuthorizationPolicy',
+        metadata: { name: 'no-thief', namespace: 'bookinfo' },
+        spec: {
+          action: 'DENY',
+          rules: [
+            {
+              from: [{ source: { principals: ['cluster-2.local/ns/client/sa/thief'] } }],
+              when: [{ key: 'connection.sni', values: [`outbound_.80_._.${HOST}`] }],
+            },
+          ],
+        },
+      }),
   )
   const snapshot = gatewayResources(model, model.gateways[0], {
     bind: { address: '127.0.0.1', port: 0 },
@@ -90,14 +104,14 @@ t.test('a subset answers with its own pods, a pod with itself, an unknown name w
   proxy.put(TYPE.secret, credentialSecret(await home.issue(identity)))
   const port = await proxy.port('eastwest')
   const caller = await away.issue({ namespace: 'client', serviceAccount: 'sleep' })
-  const ask = async (servername: string): Promise<string> => {
+  const ask = async (servername: string, who = caller): Promise<string> => {
     const socket = connect({
       host: '127.0.0.1',
       port,
       servername,
       ALPNProtocols: ['istio'],
-      cert: caller.certificatePem,
-      key: caller.privateKeyPem,
+      cert: who.certificatePem,
+      key: who.privateKeyPem,
       ca: home.bundlePem,
       checkServerIdentity: () => undefined,
     })
@@ -120,4 +134,8 @@ t.test('a subset answers with its own pods, a pod with itself, an unknown name w
     `outbound_.80_.v1_.web-0.${HOST}`,
   ])
     t.equal(await ask(unknown), '', unknown)
+
+  const thief = await away.issue({ namespace: 'client', serviceAccount: 'thief' })
+  for (const part of [`_.${HOST}`, `v1_.${HOST}`, `_.web-1.${HOST}`])
+    t.equal(await ask(`outbound_.80_.${part}`, thief), '', `denied by the policy about the service: ${part}`)
 })

@@ -8,6 +8,7 @@ import { acceptUpstream } from '../../src/resources/accept-upstream.ts'
 import { parseBindRange } from '../../src/resources/bind-address.ts'
 import { gatewayRoutes } from '../../src/resources/gateway-upstreams.ts'
 import { istioConfig } from '../../src/resources/istio-config.ts'
+import { withParts } from '../../src/resources/policy-names.ts'
 import { acceptEntry } from '../../src/resources/service-entry-accept.ts'
 import { exportEntries } from '../../src/resources/service-entry-export.ts'
 import { entryManifest, entryOf } from '../../src/resources/service-entry-manifest.ts'
@@ -94,6 +95,50 @@ t.test('a subset that nobody is ready in keeps its server name, and no endpoint'
   const model = served(reviews('v1 10.0.0.1') + rule())
   t.match(gatewayRoutes(model, 'bookinfo/eastwest-gateway')[2], { name: sni('v2'), endpoints: [] })
 })
+
+t.test(
+  'a policy about the service is about its subsets and pods, denied or allowed, in any case',
+  async (t) => {
+    const policies = [
+      {
+        name: 'bookinfo/p',
+        action: 'DENY' as const,
+        rules: [
+          {
+            name: 'r',
+            namespace: 'bookinfo',
+            from: [],
+            to: [],
+            when: [
+              {
+                attribute: 'sni' as const,
+                name: 'connection.sni',
+                values: [sni('').toUpperCase(), 'x*'],
+                negated: false,
+              },
+            ],
+          },
+        ],
+      },
+    ]
+    const headless = reviews('v1 10.0.0.1')
+      .replace('"selector"', '"clusterIP":"None","selector"')
+      .replace('"targetRef"', '"hostname":"r-0","targetRef"')
+    const routes = gatewayRoutes(served(headless + rule()), 'bookinfo/eastwest-gateway')
+    const [policy] = withParts(policies, routes)
+    t.strictSame(policy?.rules[0]?.when[0]?.values, [
+      sni('').toUpperCase(),
+      `outbound_.9080_._.r-0.${HOST}`,
+      sni('v1'),
+      sni('v2'),
+      'x*',
+    ])
+    t.equal(
+      withParts(policies, gatewayRoutes(served(reviews('v1 10.0.0.1')), 'bookinfo/eastwest-gateway')),
+      policies,
+    )
+  },
+)
 
 t.test(
   'which rules count: of the own namespace, else of the root namespace; what is no subset is said',
