@@ -227,7 +227,12 @@ const FAILBACK_DEADLINE_MS = 45_000
 /** Protocols in which both sides speak whenever they like, inside TLS perhaps: that the server spoke last says nothing of a call. */
 const TALKATIVE: ReadonlySet<CallablePort['protocol']> = new Set(['http2', 'grpc', 'https', 'tls'])
 
-const quietMs = (protocol: CallablePort['protocol']): number => (TALKATIVE.has(protocol) ? 10_000 : 1_000)
+/** Longer than an answer in the making usually pauses, and still home within 5 s. */
+const QUIET_MS = 3_000
+const TALKATIVE_QUIET_MS = 10_000
+
+const quietMs = (protocol: CallablePort['protocol']): number =>
+  TALKATIVE.has(protocol) ? TALKATIVE_QUIET_MS : QUIET_MS
 
 /** The first match counts: a cluster's own pins before those for all. */
 function mutualTls(shape: UpstreamShape): Cluster_TransportSocketMatch[] {

@@ -24,6 +24,8 @@ export interface BookinfoOptions {
 /** A call to another service may take this long. */
 const CALL_TIMEOUT_MS = 2_000
 const MAX_BODY_BYTES = 1 << 20
+/** As servers behind a proxy are advised to: it is the client who ends a connection that he kept. */
+const KEEP_ALIVE_MS = 60_000
 
 type Answer = (url: URL, response: ServerResponse, method: string) => void | Promise<void>
 
@@ -42,7 +44,7 @@ export async function startBookinfo(
   let answered = 0
   const routes = answers[options.service]
   const serve = (extra: Readonly<Record<string, Answer>>) =>
-    createServer((request, response) => {
+    createServer({ keepAliveTimeout: KEEP_ALIVE_MS }, (request, response) => {
       const url = new URL(request.url ?? '/', 'http://bookinfo')
       const answer = extra[url.pathname]
       if (answer === undefined) return notFound(response, url.pathname, Object.keys(extra))
