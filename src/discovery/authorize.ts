@@ -6,7 +6,15 @@ import { parseBindRange } from '../resources/bind-address.ts'
 import { GRPC, type Refusal } from '../xds/grpc.ts'
 import { isMcpType, type NodeInfo, TYPE } from '../xds/types.ts'
 import { authorizeIstio } from './authorize-istio.ts'
-import { claim, clientKind, credentialClaim, dnsClaim, overlongClaim, socketClaim } from './node-claims.ts'
+import {
+  claim,
+  clientKind,
+  credentialClaim,
+  dnsClaim,
+  overlongClaim,
+  socketClaim,
+  tooOldForGateway,
+} from './node-claims.ts'
 import { parseNodeId } from './node-id.ts'
 import { versionSkew } from './version-skew.ts'
 import type { ViewKey } from './views.ts'
@@ -103,6 +111,8 @@ function authorizeProxy(model: Model, id: SpiffeId | undefined, node: NodeInfo):
   const client = clientKind(node)
   if (kind === 'router') {
     if (client === 'grpc') return invalid(`node.id "${node.id}": a gRPC client is a sidecar~…, not a gateway`)
+    const old = tooOldForGateway(node)
+    if (old !== undefined) return invalid(`node.user_agent_build_version: ${old}`)
     const refusal = id === undefined ? undefined : wrongGateway(model, id, name, namespace)
     if (refusal !== undefined) return denied('false-claim', refusal)
     const bind = socketClaim('ISTHMUS_BIND', claim(node, 'ISTHMUS_BIND') ?? '0.0.0.0:15443')

@@ -17,6 +17,20 @@ export function clientKind({ userAgentName }: NodeInfo): ClientKind {
   return userAgentName.startsWith('gRPC ') ? 'grpc' : 'isthmus'
 }
 
+/** Envoys before it read past `upstream_connect_mode`, and so connect upstream for whoever comes: [major, minor]. */
+const SAFE_GATEWAY = [1, 37] as const
+
+/**
+ * Why an Envoy cannot be a gateway: one that is too old takes the resources that make it safe and does not do what they say. One that does
+ * not say how old it is is taken at its word, as whoever would lie could.
+ */
+export function tooOldForGateway({ userAgentName, userAgentVersion }: NodeInfo): string | undefined {
+  if (userAgentName !== 'envoy' || userAgentVersion === undefined) return undefined
+  const [major = 0, minor = 0] = userAgentVersion.split('.').map(Number)
+  if (major > SAFE_GATEWAY[0] || (major === SAFE_GATEWAY[0] && minor >= SAFE_GATEWAY[1])) return undefined
+  return `Envoy ${userAgentVersion} connects upstream before it knows who calls; as a gateway ${SAFE_GATEWAY.join('.')} or later is safe`
+}
+
 /** A claim of the metadata; undefined if it is absent, empty or no text. */
 export function claim(node: NodeInfo, name: string): string | undefined {
   const value = node.metadata[name]

@@ -116,6 +116,7 @@ function readNode(bytes: Uint8Array, maxMetadata: number): NodeInfo {
   const [id = '', cluster = '', userAgentName = ''] = readStrings(bytes, [1, 2, 6])
   let metadata: JsonObject = {}
   let locality: readonly (string | undefined)[] = []
+  let userAgentVersion = ''
   const clientFeatures: string[] = []
   const reader = new BinaryReader(bytes)
   while (reader.pos < reader.len) {
@@ -127,6 +128,7 @@ function readNode(bytes: Uint8Array, maxMetadata: number): NodeInfo {
       metadata = toJson(StructSchema, fromBinary(StructSchema, struct)) as JsonObject
     } else if (field === 10 && wire === LEN && clientFeatures.length < MAX_FEATURES)
       clientFeatures.push(reader.string())
+    else if (field === 8 && wire === LEN) userAgentVersion = readBuildVersion(reader.bytes())
     else if (field === 4 && wire === LEN) locality = readStrings(reader.bytes(), [1, 2])
     else reader.skip(wire, field)
   }
@@ -136,8 +138,31 @@ function readNode(bytes: Uint8Array, maxMetadata: number): NodeInfo {
     metadata,
     locality: { region: locality[0] ?? '', zone: locality[1] ?? '' },
     userAgentName,
+    ...(userAgentVersion !== '' && { userAgentVersion }),
     ...(clientFeatures.length > 0 && { clientFeatures }),
   }
+}
+
+/** `core.v3.BuildVersion`: its `type.v3.SemanticVersion` as text; '' where there is none. */
+function readBuildVersion(bytes: Uint8Array): string {
+  let text = ''
+  const reader = new BinaryReader(bytes)
+  while (reader.pos < reader.len) {
+    const [field, wire] = reader.tag()
+    if (field !== 1 || wire !== LEN) {
+      reader.skip(wire, field)
+      continue
+    }
+    const parts = [0, 0, 0]
+    const version = new BinaryReader(reader.bytes())
+    while (version.pos < version.len) {
+      const [part, kind] = version.tag()
+      if (part <= parts.length && kind === WireType.Varint) parts[part - 1] = version.uint32()
+      else version.skip(kind, part)
+    }
+    text = parts.join('.')
+  }
+  return text
 }
 
 /** The string fields with these numbers, the last occurrence of each. */
@@ -193,6 +218,12 @@ export function writeNode(writer: BinaryWriter, field: number, node: NodeInfo): 
   writeString(writer, 2, node.locality.zone)
   writer.join()
   writeString(writer, 6, node.userAgentName)
+  if (node.userAgentVersion !== undefined) {
+    writer.tag(8, LEN).fork().tag(1, LEN).fork()
+    for (const [i, part] of node.userAgentVersion.split('.').entries())
+      writer.tag(i + 1, WireType.Varint).uint32(Number(part))
+    writer.join().join()
+  }
   for (const feature of node.clientFeatures ?? []) writeString(writer, 10, feature)
   writer.join()
 }

@@ -46,6 +46,8 @@ export interface NodeInfo {
   readonly metadata: Readonly<Record<string, unknown>>
   readonly locality: { readonly region: string; readonly zone: string }
   readonly userAgentName: string
+  /** Of `user_agent_build_version`, `1.40.0`; absent: it did not say. */
+  readonly userAgentVersion?: string
   readonly clientFeatures?: readonly string[]
 }
 

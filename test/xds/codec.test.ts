@@ -35,6 +35,7 @@ const node: fc.Arbitrary<NodeInfo> = fc.record(
   },
   PLAIN,
 )
+const buildVersion = fc.tuple(fc.nat(), fc.nat(), fc.nat())
 const versions = fc
   .uniqueArray(fc.tuple(text, text), { selector: ([name]) => name, maxLength: 4 })
   .map((all) => new Map(all))
@@ -79,6 +80,27 @@ function common(one: XdsRequest) {
     node: { id, cluster, locality, userAgentName, metadata: one.node.metadata as JsonObject },
   }
 }
+
+t.test('the version of a client is read as the generated code writes it', async (t) => {
+  fc.assert(
+    fc.property(buildVersion, ([majorNumber, minorNumber, patch]) => {
+      const userAgentVersionType = {
+        case: 'userAgentBuildVersion' as const,
+        value: { version: { majorNumber, minorNumber, patch }, metadata: { revision: 'x' } },
+      }
+      const bytes = toBinary(
+        DiscoveryRequestSchema,
+        create(DiscoveryRequestSchema, { node: { userAgentVersionType } }),
+      )
+      const read = decodeRequest('sotw', bytes)
+      const node = read.ok ? read.value.node : undefined
+      assert.equal(node?.userAgentVersion, `${majorNumber}.${minorNumber}.${patch}`)
+      const again = decodeRequest('sotw', encodeRequest('sotw', { ...request({ typeUrl: '' }), node }))
+      assert.deepEqual(again.ok && again.value.node, node)
+    }),
+  )
+  t.pass('for any numbers')
+})
 
 t.test('requests are read as the generated code writes them', async (t) => {
   fc.assert(
