@@ -90,6 +90,16 @@ t.test('a sidecar gets listeners, names and upstreams', async (t) => {
   seen.stop()
 })
 
+t.test('a gRPC client gets what it names, in its own form', async (t) => {
+  const name = 'productpage.bookinfo:9080'
+  const client = await cluster.client({ ...sidecarNode, userAgentName: 'gRPC Go' }, sleepIdentity)
+  client.subscribe(TYPE.listener, [name]).subscribe(TYPE.secret, ['ROOTCA']).start(TYPE.cluster)
+  await client.until('the listener', () => client.names(TYPE.listener).length > 0)
+  t.strictSame(client.names(TYPE.listener), [name])
+  t.strictSame(client.names(TYPE.secret), [], 'it has its CAs from its own bootstrap')
+  client.stop()
+})
+
 t.test('clients of one view share one computation, and the last to leave takes it away', async (t) => {
   const clients = [0, 1, 2].map(() => cluster.client(sidecarNode, sleepIdentity))
   const all = (await Promise.all(clients)).map((seen) => seen.start())
@@ -158,6 +168,20 @@ t.test('who is not what he claims is refused by name', async (t) => {
       sleepIdentity,
       TYPE.cluster,
       /certificate is of cluster cluster-1/,
+    ],
+    [
+      'a gRPC client as gateway',
+      { ...routerNode, userAgentName: 'gRPC Go' },
+      gatewayIdentity,
+      TYPE.listener,
+      /a gRPC client is a sidecar~…, not a gateway/,
+    ],
+    [
+      'an Envoy that wants DNS nowhere',
+      { ...sidecarNode, userAgentName: 'envoy', metadata: { ISTHMUS_DNS: 'dns' } },
+      sleepIdentity,
+      TYPE.listener,
+      /node\.metadata\.ISTHMUS_DNS "dns": expected IP:PORT/,
     ],
     ['no proxy', { id: 'whoever' }, sleepIdentity, TYPE.cluster, /node\.id "whoever": expected/],
     [

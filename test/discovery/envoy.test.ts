@@ -69,12 +69,14 @@ t.test('a call goes through two Envoys that our discovery configures', { skip: W
   const backend = createServer((_request, response) => response.end('productpage\n')).listen(0, '127.0.0.1')
   t.teardown(() => backend.close())
   await once(backend, 'listening')
+  const pods = [`127.0.0.1:${(backend.address() as AddressInfo).port}`]
   const port = await freePort()
   const ca = await createCa({ trustDomain: 'cluster-2.local' })
   const networks = reachability(['cluster-1', 'cluster-2'], { 'cluster-2-network': 'cluster-1-network' })
   const first = await TestCluster.start('cluster-1', {
     yaml:
-      service({ name: 'productpage', pods: [`127.0.0.1:${(backend.address() as AddressInfo).port}`] }) +
+      service({ name: 'productpage', pods }) +
+      service({ name: 'reviews', pods }).replaceAll('"name":"http"', '"name":"tcp"') +
       gateway('127.0.0.1', 'bookinfo', port) +
       workspace +
       setting() +
@@ -85,7 +87,7 @@ t.test('a call goes through two Envoys that our discovery configures', { skip: W
   const yaml = networks + peer('cluster-1', first.ca.bundlePem, `127.0.0.1:${first.port}`)
   const second = await TestCluster.start('cluster-2', { ca, yaml })
   t.teardown(() => second.stop())
-  await second.until('the import', () => second.discovery.model?.imports.length === 1)
+  await second.until('the imports', () => second.discovery.model?.imports.length === 2)
 
   const cidr = `127.${64 + (process.pid % 128)}.0.0/16`
   const common = { namespace: 'bookinfo' }
@@ -118,18 +120,27 @@ t.test('a call goes through two Envoys that our discovery configures', { skip: W
     await cluster.poll(`the Envoy of ${cluster.name}`, () => acked(cluster), 20_000)
 
   const range = parseBindRange(cidr)
-  const address = range.ok ? bindAddresses([HOST], range.value).get(HOST) : undefined
-  let text = ''
-  await first.poll('an answer', () => {
-    void fetch(`http://${address}:9080/`)
-      .then((response) => response.text())
-      .then((body) => {
-        text = body
-      })
-      .catch(() => {})
-    return text !== ''
-  })
-  t.equal(text, 'productpage\n')
+  const hosts = [HOST, HOST.replace('productpage', 'reviews')]
+  const addresses = range.ok ? bindAddresses(hosts, range.value) : new Map<string, string>()
+  // One port is read as HTTP, the other is a TCP proxy.
+  for (const host of hosts) {
+    let text = ''
+    await first.poll('an answer', () => {
+      void fetch(`http://${addresses.get(host)}:9080/`)
+        .then((response) => response.text())
+        .then((body) => {
+          text = body
+        })
+        .catch(() => {})
+      return text !== ''
+    })
+    t.equal(text, 'productpage\n', host)
+  }
+  t.strictSame(
+    second.discovery.clients().map(({ types }) => types[TYPE.route]?.subscribed),
+    [1],
+    'with routes for the one',
+  )
   for (const { types } of [...first.discovery.clients(), ...second.discovery.clients()]) {
     for (const [type, { lastError }] of Object.entries(types))
       t.equal(lastError, '', `nothing of ${type} was refused`)
