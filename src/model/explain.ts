@@ -2,7 +2,7 @@
 // who puts the halves together also tries the network in between.
 import { own } from '../lib/own.ts'
 import { gatewayFor } from './consumer-address.ts'
-import { describeFailover, failoverFacts } from './explain-failover.ts'
+import { describeFailover, type FailoverFacts, failoverFacts } from './explain-failover.ts'
 import {
   backendHop,
   breaks,
@@ -17,8 +17,9 @@ import { gatewayOf } from './export-of.ts'
 import { hostCandidates } from './host.ts'
 import { answeringIds } from './mode.ts'
 import { formatServerName } from './server-name.ts'
-import type { Exposure, ImportedService, Model, ModelGateway } from './types.ts'
+import type { Exposure, ImportedService, Model, ModelGateway, ModelService } from './types.ts'
 
+export type { FailoverFacts } from './explain-failover.ts'
 export type { Hop } from './explain-hops.ts'
 
 /** What a caller must know to reach a service of this cluster from outside. */
@@ -60,14 +61,17 @@ export function explainServing(model: Model, fromCluster: string, host: string, 
   return hops
 }
 
+/** Where calls of this cluster to `host` (short names too) go first, where next, and now; undefined where it knows no such port. */
+export function explainFailover(model: Model, host: string, port: number): FailoverFacts | undefined {
+  return failoverFacts(model, findService(model, host), findImport(model, host), port)
+}
+
 /**
  * The client cluster's half: its own copy of reachability towards `toCluster` (where told which), its ServiceEntry, the
  * addresses that it names. Where the service also runs here, ready local endpoints are the whole way.
  */
 export function explainClient(model: Model, host: string, port: number, toCluster?: string): Hop[] {
-  const local = firstOf(hostCandidates(host), (candidate) =>
-    model.services.find((service) => service.host === candidate),
-  )
+  const local = findService(model, host)
   const localPort = local?.ports.find((each) => each.number === port)
   const imported = findImport(model, host)
   const facts = imported === undefined ? undefined : failoverFacts(model, local, imported, port)
@@ -113,6 +117,12 @@ function gatewayTowards(model: Model, exposure: Exposure, cluster: string): Mode
 
 function findExposure(model: Model, host: string): Exposure | undefined {
   return firstOf(hostCandidates(host), (candidate) => model.exposures.get(candidate))
+}
+
+function findService(model: Model, host: string): ModelService | undefined {
+  return firstOf(hostCandidates(host), (candidate) =>
+    model.services.find((service) => service.host === candidate),
+  )
 }
 
 function findImport(model: Model, host: string): ImportedService | undefined {
