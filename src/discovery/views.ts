@@ -226,7 +226,7 @@ function compute(
   { model, resolved = model, bundles, clusterBundles }: ViewInputs,
   previous: SnapshotBuilder | undefined,
 ): SnapshotBuilder {
-  if (key.kind === 'istio') return istioResources(model, model.written.map(entryOf), previous)
+  if (key.kind === 'istio') return istioResources(model, entryOf, previous)
   if (key.kind === 'exports') return exportsView(model, model.clusters.get(key.cluster), previous)
   if (key.kind === 'grpc') return grpcResources(resolved, previous)
   if (key.kind === 'gateway') {

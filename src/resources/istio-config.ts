@@ -8,7 +8,7 @@ import { byText } from '../model/labels.ts'
 import { ENTRY_NAMESPACE, MANAGED_BY, MANAGER } from '../model/managed.ts'
 import { workloadIdsOf } from '../model/mode.ts'
 import { annotatedSubsets, readySubsets } from '../model/subsets.ts'
-import type { Model, ModelService } from '../model/types.ts'
+import type { ClusterInfo, Model, ModelService } from '../model/types.ts'
 import { TYPE, type XdsResource } from '../xds/types.ts'
 import { type DestinationRuleConfig, encodeDestinationRule } from './destination-rule.ts'
 import type { McpMetadata } from './mcp.ts'
@@ -27,19 +27,44 @@ export interface IstioConfig {
 /** Istio asks for the newest version that it knows; the bodies are the same. */
 const VERSIONS = ['v1alpha3', 'v1beta1', 'v1'] as const
 
-/** The view of an Istio control plane; every type that it holds none of is answered as empty. */
+/** What one host is made of. */
+interface HostInputs {
+  readonly self: ClusterInfo
+  readonly entry: EntryConfig
+  /** The Service of the host here. */
+  readonly service: ModelService | undefined
+  /** The user's own entry stands instead. */
+  readonly overridden: boolean
+}
+
+/**
+ * The view of an Istio control plane; every type that it holds none of is answered as empty. `entryOf` reads an entry that Isthmus wrote.
+ * A host of which nothing changed since the time before costs nothing.
+ */
 export function istioResources(
   model: Model,
-  entries: readonly EntryConfig[],
+  entryOf: (object: Model['written'][number]) => EntryConfig,
   previous?: SnapshotBuilder,
 ): SnapshotBuilder {
   const builder = new SnapshotBuilder(previous)
-  const { serviceEntries, workloadEntries, destinationRules } = istioConfig(model, entries)
-  addAll(builder, TYPE.serviceEntry, serviceEntries, encodeEntry)
-  addAll(builder, TYPE.workloadEntry, workloadEntries, encodeWorkloadEntry)
-  addAll(builder, TYPE.destinationRule, destinationRules, encodeDestinationRule)
+  for (const type of [TYPE.serviceEntry, TYPE.workloadEntry, TYPE.destinationRule])
+    for (const each of versionsOf(type)) builder.type(each)
+  const memo = builder.memo('entries')
+  const entries = model.written.map((object) =>
+    memo.get(object.metadata.name, { object }, (inputs) => entryOf(inputs.object)),
+  )
+  for (const inputs of hostInputs(model, entries)) {
+    builder.group(inputs.entry.name, inputs, (of) => {
+      const { serviceEntries, workloadEntries, destinationRules } = hostConfig(of)
+      addAll(builder, TYPE.serviceEntry, serviceEntries, encodeEntry)
+      addAll(builder, TYPE.workloadEntry, workloadEntries, encodeWorkloadEntry)
+      addAll(builder, TYPE.destinationRule, destinationRules, encodeDestinationRule)
+    })
+  }
   return builder
 }
+
+const versionsOf = (type: string): string[] => VERSIONS.map((version) => type.replace('v1alpha3', version))
 
 function addAll<T extends McpMetadata>(
   builder: SnapshotBuilder,
@@ -47,49 +72,62 @@ function addAll<T extends McpMetadata>(
   configs: readonly T[],
   encode: (config: T) => XdsResource,
 ): void {
-  const types = VERSIONS.map((version) => type.replace('v1alpha3', version))
-  for (const each of types) builder.type(each)
   for (const config of configs) {
     let made: XdsResource | undefined
     const make = (): XdsResource => {
       made ??= encode(config)
       return made
     }
-    for (const each of types) builder.add(each, `${config.namespace}/${config.name}`, config, make)
+    for (const each of versionsOf(type)) builder.add(each, `${config.namespace}/${config.name}`, config, make)
   }
 }
 
-/**
- * `entries`: what Isthmus wrote for the imports. A host that is not a Service here is a ServiceEntry. One that is has its Service
- * already, and its remote gateways join it as WorkloadEntries in the Service's own namespace, as endpoints by the Service's selector.
- */
+/** What follows from the `entries` that Isthmus wrote for the imports. */
 export function istioConfig(model: Model, entries: readonly EntryConfig[]): IstioConfig {
+  const parts = hostInputs(model, entries).map(hostConfig)
+  return {
+    serviceEntries: parts.flatMap(({ serviceEntries }) => serviceEntries),
+    workloadEntries: parts.flatMap(({ workloadEntries }) => workloadEntries),
+    destinationRules: parts.flatMap(({ destinationRules }) => destinationRules),
+  }
+}
+
+function hostInputs(model: Model, entries: readonly EntryConfig[]): HostInputs[] {
   const services = new Map(model.services.map((service) => [service.host, service]))
   const overridden = new Set(
-    model.imports.filter(({ overrides }) => overrides === true).map(({ host }) => host),
+    model.imports.flatMap(({ host, overrides }) => (overrides === true ? [host] : [])),
   )
-  const serviceEntries: EntryConfig[] = []
-  const workloadEntries: WorkloadEntryConfig[] = []
-  const destinationRules: DestinationRuleConfig[] = []
-  for (const entry of entries) {
+  return entries.map((entry) => {
     const [host = ''] = entry.hosts
-    // Istio has the user's own entry from where he wrote it.
-    if (overridden.has(host)) continue
-    const service = services.get(host)
-    if (service === undefined) {
-      serviceEntries.push({ ...entry, endpoints: partsOf(entry).map(({ endpoint }) => endpoint) })
-      destinationRules.push(ruleOf(entry, ENTRY_NAMESPACE, []))
-      continue
-    }
-    const joining = joiningEndpoints(service, entry)
-    if (joining.length === 0) continue
-    for (const part of partsOf({ ...entry, endpoints: joining }))
-      workloadEntries.push(workloadEntry(service, entry, part))
-    const ids = [...new Set([...workloadIdsOf(model.self, service), ...entry.subjectAltNames])].sort(byText)
-    destinationRules.push(ruleOf(entry, service.namespace, ids))
-  }
-  return { serviceEntries, workloadEntries, destinationRules }
+    return { self: model.self, entry, service: services.get(host), overridden: overridden.has(host) }
+  })
 }
+
+/**
+ * A host that is not a Service here is a ServiceEntry. One that is has its Service already, and its remote gateways join it as
+ * WorkloadEntries in the Service's own namespace, as endpoints by the Service's selector.
+ */
+function hostConfig({ self, entry, service, overridden }: HostInputs): IstioConfig {
+  // Istio has the user's own entry from where he wrote it.
+  if (overridden) return NOTHING
+  if (service === undefined) {
+    const serviceEntry = { ...entry, endpoints: partsOf(entry).map(({ endpoint }) => endpoint) }
+    const rule = ruleOf(entry, ENTRY_NAMESPACE, [])
+    return { serviceEntries: [serviceEntry], workloadEntries: [], destinationRules: [rule] }
+  }
+  const joining = joiningEndpoints(service, entry)
+  if (joining.length === 0) return NOTHING
+  const ids = [...new Set([...workloadIdsOf(self, service), ...entry.subjectAltNames])].sort(byText)
+  return {
+    serviceEntries: [],
+    workloadEntries: partsOf({ ...entry, endpoints: joining }).map((part) =>
+      workloadEntry(service, entry, part),
+    ),
+    destinationRules: [ruleOf(entry, service.namespace, ids)],
+  }
+}
+
+const NOTHING: IstioConfig = { serviceEntries: [], workloadEntries: [], destinationRules: [] }
 
 /**
  * The remote gateways that may stand beside the endpoints of a Service here. A sidecar of Istio pins one list of ids for all endpoints

@@ -1,8 +1,10 @@
 import t from 'tap'
-import { istioConfig } from '../../src/resources/istio-config.ts'
+import { computeModel } from '../../src/model/compute.ts'
+import { ModelStages } from '../../src/model/model-stages.ts'
+import { istioConfig, istioResources } from '../../src/resources/istio-config.ts'
 import { decodeEntry, encodeEntry } from '../../src/resources/service-entry.ts'
 import { entryOf } from '../../src/resources/service-entry-manifest.ts'
-import { modelOf, reachability, service, yamlOf } from './world.ts'
+import { listOf, modelOf, parseYaml, reachability, service, yamlOf } from './world.ts'
 
 const HOST = 'productpage.bookinfo.svc.cluster.local'
 const NAME = 'global-gwinternal-productpage-bookinfo-svc-cluster-local'
@@ -138,4 +140,18 @@ t.test('name, labels, annotations and age travel; the version is another when on
     true,
     'what is no time is left out',
   )
+})
+
+t.test('a host of which nothing changed is not made again', async (t) => {
+  const list = listOf(parseYaml(entry() + local(true) + reachability(['cluster-1', 'cluster-2'], {})))
+  const stages = new ModelStages()
+  const compute = () => computeModel({ cluster: 'cluster-2', trustDomain: 'cluster-2.local', list }, stages)
+  const first = istioResources(compute(), entryOf)
+  const before = first.snapshot()
+  const { encoded, derived } = first.counters
+  const again = istioResources(compute(), entryOf, first)
+  t.strictSame(again.counters, { encoded, derived })
+  for (const [type, resources] of again.snapshot())
+    for (const [name, resource] of resources)
+      t.equal(resource, before.get(type)?.get(name), `${type} ${name}`)
 })
