@@ -1,3 +1,4 @@
+import { DiscoveryCredentials } from '../credentials/discovery-credentials.ts'
 import { IstioCaCredentials } from '../credentials/istio-ca-credentials.ts'
 import { SdsCredentials } from '../credentials/sds-credentials.ts'
 import { CredentialFiles } from '../identity/credential-files.ts'
@@ -25,7 +26,8 @@ export const CREDENTIAL_FLAGS = [
   },
   {
     flag: 'credentials',
-    about: 'our own credential: files:FOLDER, sds:unix:SOCKET[,CERTIFICATE[,TRUST]] or istio-ca:HOST:PORT',
+    about:
+      'our own credential: files:FOLDER, sds:unix:SOCKET[,CERTIFICATE[,TRUST]], istio-ca:HOST:PORT or discovery:HOST:PORT,FOLDER',
     fallback: '',
   },
   {
@@ -44,6 +46,7 @@ export const CREDENTIAL_FLAGS = [
 /** Where the credential comes from. */
 export type CredentialSpec =
   | { readonly kind: 'files'; readonly directory: string }
+  | { readonly kind: 'discovery'; readonly address: string; readonly directory: string }
   | {
       readonly kind: 'sds'
       readonly path: string
@@ -76,8 +79,10 @@ export function readCredentialFlags(flags: CredentialFlags): Result<CredentialSp
       return readSds(rest)
     case 'istio-ca':
       return readIstioCa(rest, flags)
+    case 'discovery':
+      return readDiscovery(rest)
     default:
-      return fail(`--credentials: expected files:…, sds:… or istio-ca:…, found "${credentials}"`)
+      return fail(`--credentials: expected files:…, sds:…, istio-ca:… or discovery:…, found "${credentials}"`)
   }
 }
 
@@ -90,9 +95,18 @@ function readSds(text: string): Result<CredentialSpec, string> {
   return ok({ kind: 'sds', path, certificateName, trustName: trustName === '' ? 'ROOTCA' : trustName })
 }
 
+function readDiscovery(text: string): Result<CredentialSpec, string> {
+  const comma = text.indexOf(',')
+  const [address, directory] = [text.slice(0, comma), text.slice(comma + 1)]
+  return comma > 0 && directory !== '' && ADDRESS.test(address)
+    ? ok({ kind: 'discovery', address, directory })
+    : fail(`--credentials discovery: expected HOST:PORT,FOLDER, found "${text}"`)
+}
+
+const ADDRESS = /^(\[[0-9a-fA-F:.]+\]|[^:]+):[1-9]\d{0,4}$/
+
 function readIstioCa(address: string, flags: CredentialFlags): Result<CredentialSpec, string> {
-  if (!/^(\[[0-9a-fA-F:.]+\]|[^:]+):[1-9]\d{0,4}$/.test(address))
-    return fail(`--credentials istio-ca: expected HOST:PORT, found "${address}"`)
+  if (!ADDRESS.test(address)) return fail(`--credentials istio-ca: expected HOST:PORT, found "${address}"`)
   const id = parseSpiffeId(flags.spiffeId)
   if (!id.ok)
     return fail(`--spiffe-id: istio-ca needs the id to ask for, found "${flags.spiffeId}": ${id.error}`)
@@ -117,6 +131,8 @@ export function openCredentials(
       return new CredentialFiles({ directory: spec.directory, logger })
     case 'sds':
       return new SdsCredentials({ ...spec, node, logger })
+    case 'discovery':
+      return new DiscoveryCredentials({ ...spec, node, logger })
     case 'istio-ca':
       return new IstioCaCredentials({ ...spec, cluster, logger })
   }

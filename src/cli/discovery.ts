@@ -112,6 +112,10 @@ async function run(options: Options): Promise<void> {
     process.stderr.write(`isthmus discovery: --svid-lifetime: ${why}\n`)
     process.exitCode = EXIT_USAGE
   }
+  if (spec.ok && spec.value.kind === 'discovery') {
+    process.stderr.write('isthmus discovery: --credentials: discovery:… is for its clients\n')
+    process.exitCode = EXIT_USAGE
+  }
   if (addresses === undefined || !spec.ok || process.exitCode === EXIT_USAGE || !lifetime.ok) return
   const logger = createLogger({ name: 'discovery', level: options.logLevel, cluster: options.cluster })
   const objects = options.objects.flatMap((value) => value.split(','))

@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import t from 'tap'
+import { readCredentialFlags } from '../../src/cli/credential-flags.ts'
 import { parseDuration } from '../../src/cli/flag-values.ts'
 import { MAIN } from '../process/pod.ts'
 
@@ -33,6 +34,18 @@ t.test('durations', async (t) => {
     [500, 45_000, 120_000, 3_600_000].map((value) => ({ ok: true, value })),
   )
   for (const text of ['', '45', 's', '-1s', '1.5s', '45 s', '1d']) t.notOk(parseDuration(text).ok, text)
+})
+
+t.test('where our own certificate comes from: a folder, an agent, a CA, discovery', async (t) => {
+  const read = (credentials: string) =>
+    readCredentialFlags({ certs: '', credentials, caRoot: '', caToken: '', spiffeId: '' })
+  t.same(read('discovery:xds.example:15012,/run/certs'), {
+    ok: true,
+    value: { kind: 'discovery', address: 'xds.example:15012', directory: '/run/certs' },
+  })
+  for (const wrong of ['discovery:', 'discovery:xds:15012', 'discovery:xds,/run', 'discovery:xds:15012,'])
+    t.match(read(wrong), { ok: false, error: /^--credentials discovery: expected HOST:PORT,FOLDER/ }, wrong)
+  t.match(read('vault:x'), { ok: false, error: /expected files:…, sds:…, istio-ca:… or discovery:…/ })
 })
 
 t.test('every mistake is named in one start, and the exit code is 64', async (t) => {
