@@ -1,12 +1,21 @@
 import type { Clock } from '../lib/clock.ts'
 
-/** Runs at once when triggered out of rest, then at most once per `windowMs`: a burst costs two runs and waits at most that long. */
+/** However long a run takes, nobody waits longer for the next one to begin, milliseconds. */
+const LONGEST_WINDOW_MS = 200
+
+/**
+ * Runs at once when triggered out of rest, then again `windowMs` after a run at the earliest; or as long after it as it took, so that
+ * a storm of changes leaves half of the time to others. What changes meanwhile is one run, and the latest is what it sees.
+ */
 export class Coalescer {
   readonly #clock: Clock
   readonly #windowMs: number
   readonly #run: () => void
   #dirty = false
-  #cancel: (() => void) | undefined
+  /** Running, or resting after a run. */
+  #busy = false
+  #stopped = false
+  #cancel: () => void = () => {}
 
   constructor(clock: Clock, windowMs: number, run: () => void) {
     this.#clock = clock
@@ -15,21 +24,37 @@ export class Coalescer {
   }
 
   trigger(): void {
-    if (this.#cancel !== undefined) {
-      this.#dirty = true
-      return
-    }
-    this.#dirty = false
-    this.#cancel = this.#clock.after(this.#windowMs, () => {
-      this.#cancel = undefined
-      if (this.#dirty) this.trigger()
-    })
-    this.#run()
+    if (this.#busy) this.#dirty = true
+    else if (!this.#stopped) this.#runNow()
+  }
+
+  /** Does what is waited with, now. */
+  flush(): void {
+    if (!this.#dirty || this.#stopped) return
+    this.#cancel()
+    this.#runNow()
   }
 
   stop(): void {
-    this.#cancel?.()
-    this.#cancel = undefined
+    this.#stopped = true
+    this.#cancel()
+  }
+
+  #runNow(): void {
+    this.#busy = true
     this.#dirty = false
+    const startedMs = this.#clock.now()
+    try {
+      this.#run()
+    } finally {
+      const tookMs = Math.min(LONGEST_WINDOW_MS, this.#clock.now() - startedMs)
+      if (!this.#stopped)
+        this.#cancel = this.#clock.after(Math.max(this.#windowMs, tookMs), () => this.#rested())
+    }
+  }
+
+  #rested(): void {
+    this.#busy = false
+    if (this.#dirty) this.trigger()
   }
 }

@@ -177,6 +177,8 @@ export class Discovery {
     for (const end of this.#ends.splice(0)) end()
     this.#authorizer.stop()
     this.#cancelTransition()
+    // What changed last goes out too; closing waits for its answers.
+    this.#recompute.flush()
     this.#recompute.stop()
     this.#hostNames.stop()
     this.#drains.stop()

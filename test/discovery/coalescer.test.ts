@@ -1,6 +1,7 @@
 import t from 'tap'
 import { Coalescer } from '../../src/discovery/coalescer.ts'
 import type { Clock } from '../../src/lib/clock.ts'
+import { HandClock } from '../proxy/hand-clock.ts'
 
 /** A clock whose only timers are the ones that the test runs. */
 function manualClock() {
@@ -51,3 +52,57 @@ t.test('a change that comes while it runs is not lost, and none after stop acts'
   elapse()
   t.equal(runs, 2)
 })
+
+t.test('flush does what is waited with, and nothing when there is nothing', async (t) => {
+  const { clock, elapse } = manualClock()
+  let runs = 0
+  const coalescer = new Coalescer(clock, 50, () => runs++)
+  coalescer.flush()
+  t.equal(runs, 0)
+  coalescer.trigger()
+  coalescer.trigger()
+  coalescer.flush()
+  t.equal(runs, 2)
+  elapse()
+  coalescer.flush()
+  t.equal(runs, 2)
+})
+
+for (const runMs of [0, 20, 200, 390]) {
+  t.test(
+    `50 changes a second, a run takes ${runMs} ms: every change is in force within a second`,
+    async (t) => {
+      const hand = new HandClock()
+      /** Time that runs have taken, on top of the hand's. */
+      let spentMs = 0
+      const clock: Clock = {
+        now: () => hand.now() + spentMs,
+        after: (ms, callback) => hand.after(ms, callback),
+      }
+      const waiting: number[] = []
+      const lags: number[] = []
+      let runs = 0
+      const coalescer = new Coalescer(clock, 50, () => {
+        runs++
+        const seen = waiting.splice(0)
+        spentMs += runMs
+        lags.push(...seen.map((atMs) => clock.now() - atMs))
+      })
+      let changes = 0
+      let nextMs = 0
+      while (clock.now() < 20_000) {
+        // Changes come at their own times, also while something runs.
+        for (; nextMs <= clock.now(); nextMs += 20) {
+          waiting.push(nextMs)
+          changes++
+          coalescer.trigger()
+        }
+        hand.advance(1)
+      }
+      // Those of the last second may be under way.
+      t.ok(lags.length > changes - 60, `${lags.length} of ${changes} changes in ${runs} runs`)
+      t.ok(Math.max(...lags) <= 1_000, `at most ${Math.max(...lags)} ms`)
+      t.ok(runs < changes / 2, 'in far fewer runs')
+    },
+  )
+}
