@@ -158,6 +158,32 @@ t.test(
   },
 )
 
+t.test(
+  'a peer is told of subsets as a DestinationRule too, of any other kind that there is nothing',
+  async (t) => {
+    const [first] = await world(t)
+    const rule = {
+      apiVersion: 'networking.istio.io/v1',
+      kind: 'DestinationRule',
+      metadata: { name: 'productpage', namespace: 'bookinfo' },
+      spec: { host: 'productpage', subsets: [{ name: 'v1', labels: { version: 'v1' } }] },
+    }
+    const node = { id: 'discovery~~cluster-2', metadata: { CLUSTER_ID: 'cluster-2' } }
+    const discovery = { namespace: 'isthmus-system', serviceAccount: 'isthmus-discovery', ca: ca2 }
+    const other = 'security.istio.io/v1/AuthorizationPolicy'
+    const peerOf = (await first.client(node, discovery)).start(
+      TYPE.destinationRule,
+      TYPE.workloadEntry,
+      other,
+    )
+    for (const type of [TYPE.destinationRule, TYPE.workloadEntry, other])
+      await peerOf.until(`an answer for ${type}`, () => peerOf.answered(type))
+    t.strictSame(peerOf.names(TYPE.destinationRule), [])
+    await first.apply(yamlOf(rule))
+    await peerOf.until('the rule', () => peerOf.names(TYPE.destinationRule).includes(RULE))
+  },
+)
+
 t.test('over mutual TLS it comes as istiod of its cluster; nobody else gets it', async (t) => {
   const [, second] = await world(t)
   const id = 'sidecar~10.0.0.7~istiod-1.istio-system~istio-system.svc.cluster.local'
