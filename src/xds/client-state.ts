@@ -85,10 +85,15 @@ export class ClientType {
           this.versions.get(one.name) !== one.version ||
           this.#refused.has(one.name)),
     )
-    if (this.#variant === 'delta')
-      return { upserted, removed: response.removed.filter((name) => !unique.has(name)) }
-    const removed = this.#wholeState ? [...this.versions.keys()].filter((name) => !unique.has(name)) : []
-    return { upserted, removed }
+    const { notFound = [] } = response
+    const gone =
+      this.#variant === 'delta'
+        ? response.removed
+        : this.#wholeState
+          ? [...this.versions.keys()].filter((name) => !unique.has(name))
+          : []
+    const missing = notFound.filter((name) => this.#wants(name))
+    return { upserted, removed: [...new Set([...gone, ...missing])].filter((name) => !unique.has(name)) }
   }
 
   /**

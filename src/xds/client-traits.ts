@@ -29,6 +29,6 @@ export function clientTraits(
     resumesNamed: userAgentName === OWN_USER_AGENT,
     ttl: supports && !agent.startsWith(ENVOY_USER_AGENT),
     // Delta says the same with `removed_resources`.
-    resourceErrors: variant === 'sotw' && agent.startsWith('grpc'),
+    resourceErrors: variant === 'sotw' && (agent.startsWith('grpc') || userAgentName === OWN_USER_AGENT),
   }
 }

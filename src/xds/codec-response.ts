@@ -101,6 +101,7 @@ export function decodeResponse(variant: Variant, bytes: Uint8Array): Result<XdsR
     identifier: '',
     resources: [] as XdsResource[],
     removed: [] as string[],
+    notFound: [] as string[],
   }
   const reader = new BinaryReader(bytes)
   try {
@@ -115,12 +116,41 @@ export function decodeResponse(variant: Variant, bytes: Uint8Array): Result<XdsR
       else if (field === 5) out.nonce = reader.string()
       else if (field === 6 && variant === 'delta') out.removed.push(reader.string())
       else if (field === (variant === 'sotw' ? 6 : 7)) out.identifier = firstString(reader.bytes())
-      else reader.skip(wire, field)
+      else if (field === (variant === 'sotw' ? 7 : 9)) {
+        const name = readNotFound(reader.bytes())
+        if (name !== undefined) out.notFound.push(name)
+      } else reader.skip(wire, field)
     }
   } catch (error) {
     return fail(`malformed response: ${(error as Error).message}`)
   }
   return ok(out)
+}
+
+/**
+ * The name in a `ResourceError` that says that there is no such resource, or none for us (gRFC A88); any other error is of the server, and
+ * says nothing of what exists.
+ */
+function readNotFound(bytes: Uint8Array): string | undefined {
+  const reader = new BinaryReader(bytes)
+  let [name, code] = ['', 0]
+  while (reader.pos < reader.len) {
+    const [field, wire] = reader.tag()
+    if (wire === LEN && field === 1) name = firstString(reader.bytes())
+    else if (wire === LEN && field === 2) code = firstInt(reader.bytes())
+    else reader.skip(wire, field)
+  }
+  return code === GRPC.notFound || code === GRPC.permissionDenied ? name : undefined
+}
+
+function firstInt(bytes: Uint8Array): number {
+  const reader = new BinaryReader(bytes)
+  while (reader.pos < reader.len) {
+    const [field, wire] = reader.tag()
+    if (field === 1 && wire === WireType.Varint) return reader.int32()
+    reader.skip(wire, field)
+  }
+  return 0
 }
 
 /** `envoy.service.discovery.v3.Resource`. One without a body is a TTL heartbeat: nothing changed. */

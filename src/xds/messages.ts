@@ -32,7 +32,7 @@ export interface Content {
   readonly resources: readonly XdsResource[]
   /** Delta only. */
   readonly removed: readonly string[]
-  /** Asked for and not there (`resource_errors`, NOT_FOUND); SotW only, and only to clients that read it. */
+  /** Asked for and not there (`resource_errors`). Ours is sent in SotW only, and only to clients that read it. */
   readonly notFound?: readonly string[]
   /** Kept alive: sent without their bodies. */
   readonly heartbeats?: readonly XdsResource[]

@@ -165,6 +165,18 @@ for (const mode of ['delta', 'sotw'] as const) {
   )
 }
 
+t.test('SotW: who reads resource_errors is told at once what does not exist', async (t) => {
+  const { cache, port } = await start(t)
+  cache.setType(TYPE.endpoints, byName(endpoints('there')))
+  const node = { ...NODE, userAgentName: 'isthmus' }
+  const xds = connect(t, port, { mode: 'sotw', node, doesNotExistMs: 3_600_000 })
+  const assignments = reader(xds.watch(ENDPOINTS, ['there', 'later']))
+  const first = await next(assignments)
+  t.strictSame([[...first.changed.keys()], first.removed], [['there'], ['later']])
+  cache.setType(TYPE.endpoints, byName(endpoints('there'), endpoints('later')))
+  t.strictSame([...(await next(assignments)).changed.keys()], ['later'])
+})
+
 t.test('watches of one type share its subscription, and a stalled type holds up no other', async (t) => {
   const { cache, server, port } = await start(t)
   cache.set(
