@@ -36,12 +36,21 @@ const KINDS: readonly Kind[] = [
 /** Condition types of ours; those of others are kept as they are. */
 const OURS: ReadonlySet<string> = new Set(CONDITION_TYPES)
 
+/** Kinds whose status says more than the model's conditions. */
+const SAYS_MORE: ReadonlySet<string> = new Set(['Cluster', 'IngressGateway', 'Gateway'])
+const NONE: readonly ModelCondition[] = []
+
 /** Writes what the model made of each object into its status: only what changed, so that writing never feeds on itself. */
 export class StatusWriter {
   readonly #options: StatusWriterOptions
   readonly #loop: ReconcileLoop
   /** refKey → the status written last, as JSON. */
   readonly #written = new Map<string, string>()
+  /** By object, as it is now: what was found for it last. Most are as they were. */
+  readonly #settled = new WeakMap<
+    KubeObject,
+    { readonly key: string; readonly own: readonly ModelCondition[] }
+  >()
   #input: StatusInput | undefined
 
   constructor(options: StatusWriterOptions) {
@@ -71,12 +80,16 @@ export class StatusWriter {
     )
     const present = new Set<string>()
     for (const object of KINDS.flatMap((kind): readonly KubeObject[] => this.#options.store.list(kind))) {
-      const key = refKey(refOf(object))
+      const settled = this.#settled.get(object)
+      const key = settled?.key ?? refKey(refOf(object))
       present.add(key)
+      const own = byObject.get(key) ?? NONE
+      if (settled !== undefined && !SAYS_MORE.has(object.kind) && isSame(settled.own, own)) continue
       await this.#write(object, key, {
-        ...statusOf(object, byObject.get(key) ?? [], gateways),
+        ...statusOf(object, own, gateways),
         ...transitionOf(object, input.networkChange),
       })
+      this.#settled.set(object, { key, own })
     }
     for (const key of this.#written.keys()) if (!present.has(key)) this.#written.delete(key)
   }
@@ -133,6 +146,9 @@ function statusOf(
   const addresses = (gateway?.addresses ?? []).map(({ address, port }) => ({ value: address, port }))
   return { conditions, addresses }
 }
+
+const isSame = (a: readonly ModelCondition[], b: readonly ModelCondition[]): boolean =>
+  a === b || (a.length === b.length && a.every((one, i) => one === b[i]))
 
 function sameConditions(a: readonly Condition[], b: readonly Condition[]): boolean {
   const text = (list: readonly Condition[]): string =>

@@ -11,16 +11,25 @@ export class Coalescer {
   readonly #clock: Clock
   readonly #windowMs: number
   readonly #run: () => void
+  readonly #settled: (callback: () => void) => void
   #dirty = false
   /** Running, or resting after a run. */
   #busy = false
   #stopped = false
   #cancel: () => void = () => {}
+  #turn = 0
 
-  constructor(clock: Clock, windowMs: number, run: () => void) {
+  /** `settled` calls back once what a run has set going is done, which counts as part of it; default at once. */
+  constructor(
+    clock: Clock,
+    windowMs: number,
+    run: () => void,
+    settled: (callback: () => void) => void = (callback) => callback(),
+  ) {
     this.#clock = clock
     this.#windowMs = windowMs
     this.#run = run
+    this.#settled = settled
   }
 
   trigger(): void {
@@ -44,13 +53,20 @@ export class Coalescer {
     this.#busy = true
     this.#dirty = false
     const startedMs = this.#clock.now()
+    const turn = ++this.#turn
     try {
       this.#run()
     } finally {
-      const tookMs = Math.min(LONGEST_WINDOW_MS, this.#clock.now() - startedMs)
-      if (!this.#stopped)
-        this.#cancel = this.#clock.after(Math.max(this.#windowMs, tookMs), () => this.#rested())
+      this.#settled(() => {
+        if (turn === this.#turn) this.#rest(this.#clock.now() - startedMs)
+      })
     }
+  }
+
+  #rest(tookMs: number): void {
+    if (this.#stopped) return
+    const restMs = Math.max(this.#windowMs, Math.min(LONGEST_WINDOW_MS, tookMs))
+    this.#cancel = this.#clock.after(restMs, () => this.#rested())
   }
 
   #rested(): void {

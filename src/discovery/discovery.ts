@@ -137,7 +137,9 @@ export class Discovery {
       settled: (timeoutMs) => this.#server.settled(timeoutMs),
       clock: this.#clock,
     })
-    this.#recompute = new Coalescer(this.#clock, WINDOW_MS, () => this.#compute())
+    // Streams write in the next turn of the event loop.
+    const pushed = (callback: () => void) => setImmediate(() => setImmediate(callback))
+    this.#recompute = new Coalescer(this.#clock, WINDOW_MS, () => this.#compute(), pushed)
     this.#peers = new Peers({
       cluster: options.cluster,
       credential: () => this.#options.credentials.current()?.credential,

@@ -1,4 +1,5 @@
 import { isIP } from 'node:net'
+import { Memo } from '../lib/memo.ts'
 import { own } from '../lib/own.ts'
 import {
   type DestinationRule,
@@ -35,6 +36,7 @@ interface ServiceInputs {
 export class ServiceStages {
   readonly slices = new Stage(({ slice }: { slice: EndpointSlice }, said) => isUsable(slice, said))
   readonly services = new Stage(resolveServices, { shares: true })
+  readonly pods = new Memo()
 }
 
 /**
@@ -60,7 +62,7 @@ export function collectServices(
     const inputs = {
       service,
       slices: mine,
-      pods: podsOf(service, mine, pods),
+      pods: stages.pods.get(key, { service, slices: mine, pods }, podsOf),
       rules: rulesOf.get(hostOf(service)) ?? [],
     }
     const resolved = stages.services.get(inputs, conditions, key)
@@ -74,14 +76,33 @@ export function collectServices(
   }
   stages.slices.sweep()
   stages.services.sweep()
+  stages.pods.sweep()
   return collected.sort((a, b) => byText(a.host, b.host))
 }
 
 const hostOf = ({ metadata }: Service): string => serviceHost(metadata.name, metadata.namespace)
 
-const keyOf = ({ metadata }: Service | EndpointSlice): string => `${metadata.namespace}/${metadata.name}`
+const keys = new WeakMap<Service | EndpointSlice, string>()
 
-function podsOf(service: Service, slices: readonly EndpointSlice[], pods: PodIndex): readonly Pod[] {
+/** `namespace/name`, made once for each object: it is asked for at every model. */
+function keyOf(object: Service | EndpointSlice): string {
+  let key = keys.get(object)
+  if (key === undefined) {
+    key = `${object.metadata.namespace}/${object.metadata.name}`
+    keys.set(object, key)
+  }
+  return key
+}
+
+function podsOf({
+  service,
+  slices,
+  pods,
+}: {
+  service: Service
+  slices: readonly EndpointSlice[]
+  pods: PodIndex
+}): readonly Pod[] {
   const { namespace } = service.metadata
   const found = new Set(pods.select(namespace, service.spec.selector))
   for (const slice of slices) {

@@ -21,6 +21,14 @@ interface InForce {
   readonly bad?: Problem
 }
 
+/** The objects of one kind, sorted by refKey. */
+interface SortedList {
+  readonly keys: readonly string[]
+  readonly objects: readonly KubeObject[]
+  /** Keys of those that have a newer version since. */
+  readonly replaced: Set<string>
+}
+
 interface FileState {
   /** By refKey. What the file defines, kept from before where its newest version is broken. */
   readonly definitions: ReadonlyMap<string, Definition>
@@ -52,7 +60,7 @@ export class ObjectTable {
   /** What `problems` looks at: it is asked after every change, and mostly there is nothing. */
   readonly #faulty = new Set<string>()
   readonly #doubled = new Set<string>()
-  readonly #lists = new Map<Kind, readonly KubeObject[]>()
+  readonly #lists = new Map<Kind, SortedList>()
 
   /** `comparePaths` decides which file is the owner where several define an object from the beginning. */
   constructor(comparePaths: (a: string, b: string) => number) {
@@ -73,13 +81,31 @@ export class ObjectTable {
   }
 
   list<K extends Kind>(kind: K): readonly ObjectOf[K][] {
-    let list = this.#lists.get(kind)
-    if (list === undefined) {
-      const found = [...this.#inForce].filter(([, { object }]) => object.kind === kind)
-      list = found.sort(([a], [b]) => (a < b ? -1 : 1)).map(([, { object }]) => object)
-      this.#lists.set(kind, list)
+    const known = this.#lists.get(kind)
+    const list = known === undefined ? this.#sorted(kind) : this.#patched(known)
+    if (list !== known) this.#lists.set(kind, list)
+    return list.objects as readonly ObjectOf[K][]
+  }
+
+  #sorted(kind: Kind): SortedList {
+    const found = [...this.#inForce].filter(([, { object }]) => object.kind === kind)
+    found.sort(([a], [b]) => (a < b ? -1 : 1))
+    return {
+      keys: found.map(([key]) => key),
+      objects: found.map(([, { object }]) => object),
+      replaced: new Set(),
     }
-    return list as readonly ObjectOf[K][]
+  }
+
+  /** The list with newer versions of some of its objects in their places. */
+  #patched(list: SortedList): SortedList {
+    if (list.replaced.size === 0) return list
+    const objects = [...list.objects]
+    for (const key of list.replaced) {
+      const object = this.#inForce.get(key)?.object
+      if (object !== undefined) objects[indexIn(list.keys, key)] = object
+    }
+    return { keys: list.keys, objects, replaced: new Set() }
   }
 
   get(ref: ObjectRef): KubeObject | undefined {
@@ -191,7 +217,8 @@ export class ObjectTable {
     if ((this.#definers.get(key)?.length ?? 0) > 1) this.#doubled.add(key)
     else this.#doubled.delete(key)
     const kind = (after ?? before)?.object.kind
-    if (kind !== undefined) this.#lists.delete(kind)
+    if (before !== undefined && after !== undefined) this.#lists.get(after.object.kind)?.replaced.add(key)
+    else if (kind !== undefined) this.#lists.delete(kind)
 
     if (after === undefined) return before === undefined ? [] : [{ type: 'deleted', object: before.object }]
     if (before === undefined) return [{ type: 'added', object: after.object }]
@@ -254,4 +281,15 @@ function eventful({ object, doc }: InForce): unknown {
   const { conditions, ...status } = isMap(doc['status']) ? doc['status'] : {}
   // A pod's readiness is a condition, but of the kubelet's.
   return object.kind === 'Pod' ? { ...doc, status: { ...status, conditions } } : { ...doc, status }
+}
+
+/** Where a key stands in a sorted list that has it. */
+function indexIn(keys: readonly string[], key: string): number {
+  let [low, high] = [0, keys.length]
+  while (low < high) {
+    const middle = (low + high) >> 1
+    if ((keys[middle] as string) < key) low = middle + 1
+    else high = middle
+  }
+  return low
 }

@@ -94,15 +94,16 @@ export function callableHosts(
   memo = new Memo(),
 ): CallableHost[] {
   const { self, ownLabels, clusters, origins, failover } = model
-  const cluster = { self, ownLabels, clusters, origins, failover, hostNames, narrowed }
+  const of = { self, ownLabels, clusters, origins, failover, hostNames, narrowed }
+  const cluster = memo.get(' cluster', of, (same) => same)
   // What belongs to a cluster's own workings (its DNS, its API server) must not need a sidecar to be reached.
   const ours = model.services.filter((service) => !isClustersOwn(service))
   const services = new Map(ours.map((service) => [service.host, service]))
   const imports = new Map(model.imports.map((entry) => [entry.host, entry]))
   const hosts = [...new Set([...services.keys(), ...imports.keys()])].sort()
   return hosts.map((host) => {
-    const of = { host, service: services.get(host), entry: imports.get(host) }
-    return memo.get(host, { ...of, ...cluster }, merge)
+    const inputs = { host, service: services.get(host), entry: imports.get(host), cluster }
+    return memo.get(host, inputs, () => merge({ ...cluster, ...inputs }))
   })
 }
 

@@ -3,21 +3,34 @@ import { type Inputs, Memo } from '../lib/memo.ts'
 import { encodeResource } from '../xds/resource.ts'
 import type { Snapshot, XdsResource } from '../xds/types.ts'
 
-interface Built {
-  /** What the resource was made from, as JSON. */
-  readonly inputs: string
-  readonly resource: XdsResource
-}
-
+/** A resource as it was added; the same object as long as its group is as it was. */
 interface Added {
   readonly typeUrl: string
   readonly name: string
-  readonly built: Built
+  readonly resource: XdsResource
+  /** The builder that has it already. */
+  round: number
 }
+
+/** Of one type. */
+interface Kind {
+  /** What the builder before made of it. */
+  readonly before: ReadonlyMap<string, XdsResource>
+  readonly all: Added[]
+  /** Those that are not there in `before` as they are now. */
+  readonly changed: Added[]
+  /** Something was added twice. */
+  contested: boolean
+}
+
+type Resources = ReadonlyMap<string, XdsResource>
 
 /** What one builder of a view hands to the next. */
 interface Kept {
   readonly memos: Map<string, Memo>
+  /** By resource, what it was made from, as JSON. */
+  readonly inputs: WeakMap<XdsResource, string>
+  round: number
   encoded: number
 }
 
@@ -27,14 +40,19 @@ interface Kept {
  */
 export class SnapshotBuilder {
   /** Of the builder before: its content without its own predecessor, which would else be kept in memory for ever. */
-  readonly #previous: ReadonlyMap<string, ReadonlyMap<string, Built>>
+  readonly #previous: Snapshot
   readonly #kept: Kept
-  readonly #byType = new Map<string, Map<string, Built>>()
+  readonly #kinds = new Map<string, Kind>()
   #group: Added[] | undefined
+  #snapshot: Snapshot | undefined
 
   constructor(previous?: SnapshotBuilder) {
-    this.#previous = previous === undefined ? new Map() : previous.#byType
-    this.#kept = previous === undefined ? { memos: new Map(), encoded: 0 } : previous.#kept
+    this.#previous = previous === undefined ? new Map() : previous.snapshot()
+    this.#kept =
+      previous === undefined
+        ? { memos: new Map(), inputs: new WeakMap(), round: 0, encoded: 0 }
+        : previous.#kept
+    this.#kept.round++
     for (const memo of this.#kept.memos.values()) memo.sweep()
   }
 
@@ -54,7 +72,7 @@ export class SnapshotBuilder {
 
   /** Declares that the view has this type, even if it holds none now. */
   type(typeUrl: string): void {
-    if (!this.#byType.has(typeUrl)) this.#byType.set(typeUrl, new Map())
+    this.#kind(typeUrl)
   }
 
   /**
@@ -79,7 +97,8 @@ export class SnapshotBuilder {
   add(typeUrl: string, name: string, inputs: unknown, make: () => XdsResource): void {
     const text = JSON.stringify(inputs)
     const known = this.#previous.get(typeUrl)?.get(name)
-    const added = { typeUrl, name, built: known?.inputs === text ? known : this.#build(text, make) }
+    const same = known !== undefined && this.#kept.inputs.get(known) === text
+    const added = { typeUrl, name, resource: same ? known : this.#build(text, make), round: 0 }
     if (this.#group === undefined) this.#put(added)
     else this.#group.push(added)
   }
@@ -95,24 +114,59 @@ export class SnapshotBuilder {
     this.add(typeUrl, name, inputs, () => encodeResource(schema, make(), name))
   }
 
+  /** Everything that was added so far. A type of which nothing changed is the same map as before. */
   snapshot(): Snapshot {
-    const types = new Map<string, ReadonlyMap<string, XdsResource>>()
-    for (const [typeUrl, built] of this.#byType) {
-      const resources = new Map<string, XdsResource>()
-      for (const [name, { resource }] of built) resources.set(name, resource)
-      types.set(typeUrl, resources)
+    this.#snapshot ??= new Map([...this.#kinds].map(([typeUrl, kind]) => [typeUrl, resourcesOf(kind)]))
+    return this.#snapshot
+  }
+
+  #kind(typeUrl: string): Kind {
+    let kind = this.#kinds.get(typeUrl)
+    if (kind === undefined) {
+      kind = { before: this.#previous.get(typeUrl) ?? new Map(), all: [], changed: [], contested: false }
+      this.#kinds.set(typeUrl, kind)
     }
-    return types
+    return kind
   }
 
-  #build(inputs: string, make: () => XdsResource): Built {
+  #build(inputs: string, make: () => XdsResource): XdsResource {
     this.#kept.encoded++
-    return { inputs, resource: make() }
+    const resource = make()
+    this.#kept.inputs.set(resource, inputs)
+    return resource
   }
 
-  #put({ typeUrl, name, built }: Added): void {
-    this.type(typeUrl)
-    const resources = this.#byType.get(typeUrl)
-    if (resources?.has(name) === false) resources.set(name, built)
+  #put(added: Added): void {
+    const kind = this.#kind(added.typeUrl)
+    if (added.round === this.#kept.round) kind.contested = true
+    added.round = this.#kept.round
+    kind.all.push(added)
+    if (kind.before.get(added.name) !== added.resource) kind.changed.push(added)
+    this.#snapshot = undefined
   }
+}
+
+/** More than this, and looking for their names elsewhere costs more than it saves. */
+const FEW = 16
+
+function resourcesOf({ before, all, changed, contested }: Kind): Resources {
+  if (
+    !contested &&
+    all.length === before.size &&
+    changed.length <= FEW &&
+    areReplacements(changed, before, all)
+  ) {
+    if (changed.length === 0) return before
+    const resources = new Map(before)
+    for (const { name, resource } of changed) resources.set(name, resource)
+    return resources
+  }
+  const resources = new Map<string, XdsResource>()
+  for (const { name, resource } of all) if (!resources.has(name)) resources.set(name, resource)
+  return resources
+}
+
+/** Whether each of them takes the place of one that was there, and no other has its name. */
+function areReplacements(changed: readonly Added[], before: Resources, all: readonly Added[]): boolean {
+  return changed.every(({ name }) => before.has(name) && all.filter((one) => one.name === name).length === 1)
 }

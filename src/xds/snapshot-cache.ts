@@ -79,16 +79,18 @@ export class SnapshotCache implements ViewSource {
 
 function merge(old: ReadonlyMap<string, XdsResource>, wanted: ReadonlyMap<string, XdsResource>) {
   if (old === wanted) return { resources: old, changed: new Set<string>() }
-  const resources = new Map<string, XdsResource>()
   const changed = new Set<string>()
+  const same: XdsResource[] = []
   for (const [name, resource] of wanted) {
     const before = old.get(name)
-    if (before?.version === resource.version) resources.set(name, before)
-    else {
-      resources.set(name, resource)
-      changed.add(name)
-    }
+    if (before === resource) continue
+    if (before?.version === resource.version) same.push(before)
+    else changed.add(name)
   }
   for (const name of old.keys()) if (!wanted.has(name)) changed.add(name)
-  return changed.size === 0 ? { resources: old, changed } : { resources, changed }
+  if (changed.size === 0) return { resources: old, changed }
+  if (same.length === 0) return { resources: wanted, changed }
+  const resources = new Map(wanted)
+  for (const resource of same) resources.set(resource.name, resource)
+  return { resources, changed }
 }

@@ -106,3 +106,41 @@ for (const runMs of [0, 20, 200, 390]) {
     },
   )
 }
+
+t.test('what a run has set going counts as part of it', async (t) => {
+  let nowMs = 0
+  const windows: number[] = []
+  let elapse = (): void => {}
+  const clock: Clock = {
+    now: () => nowMs,
+    after: (ms, callback) => {
+      windows.push(ms)
+      elapse = callback
+      return () => {}
+    },
+  }
+  let settle = (): void => {}
+  const coalescer = new Coalescer(
+    clock,
+    50,
+    () => {},
+    (callback) => {
+      settle = callback
+    },
+  )
+  for (const tookMs of [10, 100, 1_000]) {
+    coalescer.trigger()
+    nowMs += tookMs
+    coalescer.trigger()
+    settle()
+    coalescer.flush()
+    const late = settle
+    elapse()
+    late()
+  }
+  t.ok(windows.includes(100) && windows.includes(200), `${windows}`)
+  t.notOk(
+    windows.some((ms) => ms < 50 || ms > 200),
+    `${windows}`,
+  )
+})
