@@ -8,7 +8,7 @@ import { Impostor } from './impostor.ts'
 import { type Client, KINDS, missing, startClient } from './kinds.ts'
 import { GATEWAYS, productpage, World } from './world.ts'
 
-t.setTimeout(120_000)
+t.setTimeout(240_000)
 for (const kind of KINDS) t.test(`${kind.name} is there`, { skip: missing(kind) }, async () => {})
 const kinds = KINDS.filter((kind) => missing(kind) === false)
 const [FIRST, SECOND] = GATEWAYS
@@ -97,6 +97,7 @@ t.test(
   },
 )
 
+let answering = ''
 t.test('a new certificate is the one that the next connection shows', async (t) => {
   await each(({ renew }) => renew())
   const shown = Promise.all(clients.map(({ pod }) => connectionOf(world.gateways, `${pod}-2`)))
@@ -104,10 +105,20 @@ t.test('a new certificate is the one that the next connection shows', async (t) 
   // A connection is logged when it ends: with its backend.
   for (let nth = 1, backend = other; !(await Promise.race([done, false])); nth++) {
     backend.stop()
-    backend = await Backend.start(scope, `other-${nth}`, other.address)
-    await allReach(t, `other-${nth}`)
+    answering = `other-${nth}`
+    backend = await Backend.start(scope, answering, other.address)
+    await allReach(t, answering)
   }
   for (const connection of await shown) t.match(connection, { alpn: /^(h2|istio)$/ })
+})
+
+t.test('another CA there: a gateway that it has certified is as good', async (t) => {
+  await serving.renewCa()
+  await world.trust()
+  await each(({ trust }) => trust())
+  await world.killGateway(FIRST)
+  await world.startGateway(FIRST)
+  await allReach(t, answering)
 })
 
 t.test('no client talks to a server that is not the gateway, whoever signed its certificate', async (t) => {

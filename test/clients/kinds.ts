@@ -5,6 +5,7 @@ import { once } from 'node:events'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { formatSpiffeBundleMap } from '../../src/identity/spiffe-bundle.ts'
+import { writeFileAtomic } from '../../src/identity/write-file.ts'
 import { bindAddresses, parseBindRange } from '../../src/resources/bind-address.ts'
 import type { Scope } from '../process/logged-process.ts'
 import { Caller, METHOD } from './caller.ts'
@@ -138,22 +139,26 @@ export interface Client {
   readonly caller: Caller
   /** A new certificate, for another service account, where it looks for it. */
   renew(): Promise<void>
+  /** The CAs that the clusters have now. */
+  trust(): Promise<void>
 }
 
 export async function startClient(scope: Scope, world: World, kind: Kind): Promise<Client> {
   const pod = kind.name.toLowerCase().replaceAll(/[^a-z0-9]+/g, '-')
   const folder = await world.calling.certify(pod, 'bookinfo', pod)
   const { serving, calling } = world
-  await writeFile(join(folder, 'gateways.crt'), serving.ca.bundlePem + calling.ca.bundlePem)
-  await writeFile(
-    join(folder, 'gateways.json'),
-    formatSpiffeBundleMap([serving.ca.bundle, calling.ca.bundle]),
-  )
+  const trust = async () => {
+    await writeFileAtomic(join(folder, 'gateways.crt'), serving.bundlePem + calling.bundlePem, 0o644)
+    const map = formatSpiffeBundleMap([serving.bundle, calling.bundle])
+    await writeFileAtomic(join(folder, 'gateways.json'), map, 0o644)
+  }
+  await trust()
   const caller = await kind.start(scope, world, folder, pod)
   return {
     kind,
     pod,
     caller,
+    trust,
     renew: async () => void (await world.calling.certify(pod, 'bookinfo', `${pod}-2`)),
   }
 }

@@ -4,6 +4,7 @@ import { rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type Ca, createCa } from '../../src/identity/ca.ts'
 import { writeCredential } from '../../src/identity/ca-folder.ts'
+import { TrustBundle } from '../../src/identity/trust-bundle.ts'
 import { freePort, folder as newFolder, Pod, type Scope } from '../process/pod.ts'
 import { gateway, peer, reachability, setting, workspace, yamlOf } from '../resources/world.ts'
 
@@ -13,6 +14,8 @@ const NET = `127.${64 + (process.pid % 128)}`
 export const GATEWAYS = [`${NET}.255.1`, `${NET}.255.2`] as const
 /** Where Envoys have their listeners. */
 export const bindRange = (index: number): string => `${NET}.${16 * index}.0/20`
+
+const NETWORKS = reachability(['cluster-1', 'cluster-2'], { 'cluster-2-network': 'cluster-1-network' })
 
 /** A Service `productpage` whose port speaks gRPC, with these addresses ready. */
 export function productpage(addresses: readonly string[]): string {
@@ -36,7 +39,10 @@ export function productpage(addresses: readonly string[]): string {
 /** One cluster: its CA, its objects, its discovery server. */
 export class Cluster {
   readonly name: string
-  readonly ca: Ca
+  /** Who issues now. */
+  ca: Ca
+  /** Of those before it too. */
+  bundlePem: string
   readonly folder: string
   readonly ads: number
   readonly adsPlain: number
@@ -45,6 +51,7 @@ export class Cluster {
   private constructor(name: string, ca: Ca, folder: string, ads: number, adsPlain: number) {
     this.name = name
     this.ca = ca
+    this.bundlePem = ca.bundlePem
     this.folder = folder
     this.ads = ads
     this.adsPlain = adsPlain
@@ -58,15 +65,32 @@ export class Cluster {
     ])
     const cluster = new Cluster(name, ca, newFolder(scope), ads, plain)
     mkdirSync(join(cluster.folder, 'yaml'))
-    await cluster.certify('discovery', 'isthmus-system', 'isthmus-discovery', ['localhost'])
+    await cluster.certifyDiscovery()
     return cluster
+  }
+
+  certifyDiscovery(): Promise<string> {
+    return this.certify('discovery', 'isthmus-system', 'isthmus-discovery', ['localhost'])
+  }
+
+  /** Another CA issues from now on; its predecessor is still trusted. */
+  async renewCa(): Promise<void> {
+    this.ca = await createCa({ trustDomain: this.ca.trustDomain })
+    this.bundlePem += this.ca.bundlePem
+    await this.certifyDiscovery()
+  }
+
+  get bundle(): TrustBundle {
+    const bundle = TrustBundle.parse(this.ca.trustDomain, this.bundlePem, this.name)
+    if (!bundle.ok) throw new Error(bundle.error.message)
+    return bundle.value
   }
 
   /** A credential as a mounted Secret has it; replaces one of the same name. Returns its folder. */
   async certify(name: string, namespace: string, serviceAccount: string, dnsNames: string[] = []) {
     const directory = join(this.folder, name)
     const issued = await this.ca.issue({ namespace, serviceAccount, dnsNames })
-    await writeCredential(directory, { ...issued, bundlePem: this.ca.bundlePem })
+    await writeCredential(directory, { ...issued, bundlePem: this.bundlePem })
     return directory
   }
 
@@ -136,20 +160,24 @@ export class World {
       Cluster.create(scope, 'cluster-2'),
       freePort(),
     ])
-    const networks = reachability(['cluster-1', 'cluster-2'], { 'cluster-2-network': 'cluster-1-network' })
     const exposed = gateway(GATEWAYS[0], 'bookinfo', port).replace(
       `{"ip":"${GATEWAYS[0]}"}`,
       GATEWAYS.map((ip) => JSON.stringify({ ip })).join(','),
     )
     const known = peer('cluster-2', calling.ca.bundlePem)
-    await serving.save('base', exposed + workspace + setting() + networks + known)
+    await serving.save('base', exposed + workspace + setting() + NETWORKS + known)
     await serving.save('productpage', productpage([backend]))
-    const from = peer('cluster-1', serving.ca.bundlePem, `127.0.0.1:${serving.ads}`)
-    await calling.save('base', networks + from)
     const world = new World(scope, serving, calling, port)
+    await world.trust()
     await Promise.all([serving.start(scope), calling.start(scope)])
     await Promise.all(GATEWAYS.map((address) => world.startGateway(address)))
     return world
+  }
+
+  /** Tells cluster-2 which CAs cluster-1 has now. */
+  async trust(): Promise<void> {
+    const { ads, bundlePem } = this.serving
+    await this.calling.save('base', NETWORKS + peer('cluster-1', bundlePem, `127.0.0.1:${ads}`))
   }
 
   /** A gateway pod behind one of the addresses, with a new certificate. */
