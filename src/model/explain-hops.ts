@@ -1,6 +1,7 @@
 import { PORTS_ANNOTATION } from '../objects/port-list.ts'
 import { aliasesOf } from './aliases.ts'
 import { handshakePolicy, policiesFor } from './handshake-policy.ts'
+import { serviceObject } from './headless.ts'
 import { hostCandidates } from './host.ts'
 import { speaksFirst } from './protocol.ts'
 import { formatServerName } from './server-name.ts'
@@ -50,7 +51,7 @@ export function exposedHop(model: Model, exposure: Exposure | undefined, host: s
     )
   }
   const { service, decision, rule, fix } = exposure
-  const name = `Service/${service.namespace}/${service.name}`
+  const name = serviceObject(service)
   if (!decision.allowed) return breaks('exposed', 'NotExposed', `${name}: ${decision.reason}`, fix ?? rule)
   if (!service.ports.some((each) => each.number === port)) {
     const all = model.services.find((each) => each.host === service.host)?.ports ?? []

@@ -1,5 +1,6 @@
 // One call, walked hop by hop, in the words of the decisions that made it work or not. Each cluster speaks of its own half;
 // who puts the halves together also tries the network in between.
+
 import { own } from '../lib/own.ts'
 import { gatewayFor } from './consumer-address.ts'
 import { describeFailover, type FailoverFacts, failoverFacts } from './explain-failover.ts'
@@ -14,6 +15,7 @@ import {
   reachableHop,
 } from './explain-hops.ts'
 import { gatewayOf } from './export-of.ts'
+import { serviceObject } from './headless.ts'
 import { hostCandidates } from './host.ts'
 import { answeringIds } from './mode.ts'
 import { formatServerName } from './server-name.ts'
@@ -55,7 +57,7 @@ export function explainServing(model: Model, fromCluster: string, host: string, 
   if (gateway !== undefined) hops.push(gatewayHop(gateway))
   const served = exposure.service.ports.find((each) => each.number === port)
   if (served !== undefined) {
-    const name = `Service/${exposure.service.namespace}/${exposure.service.name}`
+    const name = serviceObject(exposure.service)
     hops.push(backendHop(model, name, served.endpoints))
   }
   return hops
@@ -77,7 +79,7 @@ export function explainClient(model: Model, host: string, port: number, toCluste
   const facts = imported === undefined ? undefined : failoverFacts(model, local, imported, port)
   const order = facts === undefined || facts.levels.flat().length < 2 ? '' : `; ${describeFailover(facts)}`
   if (local !== undefined && localPort !== undefined) {
-    const name = `Service/${local.namespace}/${local.name}`
+    const name = serviceObject(local)
     const backend = backendHop(model, name, localPort.endpoints)
     if (backend.ok || imported === undefined) {
       return [

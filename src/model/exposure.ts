@@ -12,6 +12,7 @@ import {
 import { type Conditions, nameOf } from './conditions.ts'
 import { withExposedPorts } from './exposed-ports.ts'
 import type { GatewaySet } from './gateways.ts'
+import { serviceObject } from './headless.ts'
 import { isClustersOwn } from './host.ts'
 import { formatLabels, matchesLabels } from './labels.ts'
 import { chooseMode } from './mode.ts'
@@ -88,7 +89,7 @@ function exposureOf(inputs: ExposureInputs): Exposure {
     rule,
     fix,
   })
-  const { namespace, name, labels } = service
+  const { namespace, labels } = service
   if (isClustersOwn(service))
     return closed("it belongs to the cluster's own workings, which stay at home", '')
   if (workspace === undefined) {
@@ -105,10 +106,7 @@ function exposureOf(inputs: ExposureInputs): Exposure {
     return closed(`${nameOf(workspace)} has no WorkspaceSetting`, fix)
   }
   if (service.ports.length === 0) {
-    return closed(
-      'it has no TCP port',
-      `Service/${namespace}/${name} spec.ports: add a port with protocol TCP`,
-    )
+    return closed('it has no TCP port', `${serviceObject(service)} spec.ports: add a port with protocol TCP`)
   }
   const items = setting.spec.defaultEastWestGatewaySettings
   const index = items.findIndex((item) => selectsService(item, service))
@@ -117,7 +115,7 @@ function exposureOf(inputs: ExposureInputs): Exposure {
     const where = `${nameOf(setting)} ${FIELD}`
     if (items.length === 0) return closed(`${where} is empty`, `${where}: add an item`)
     const reason = `${where}: no item's exposedServices match its labels ${formatLabels(labels)}`
-    return closed(reason, `Service/${namespace}/${name} metadata.labels, or ${where}[].exposedServices`)
+    return closed(reason, `${serviceObject(service)} metadata.labels, or ${where}[].exposedServices`)
   }
   const rule = `${workspace.metadata.name}/${setting.metadata.name}[${index}]`
   const where = `${nameOf(setting)} ${FIELD}[${index}]`
@@ -129,7 +127,7 @@ function exposureOf(inputs: ExposureInputs): Exposure {
   }
   const offered = withExposedPorts(service, item.ports)
   if (offered.ports.length === 0) {
-    const fix = `Service/${namespace}/${name} metadata.annotations["${PORTS_ANNOTATION}"], or the one of ${where}.configGenerationMetadata`
+    const fix = `${serviceObject(service)} metadata.annotations["${PORTS_ANNOTATION}"], or the one of ${where}.configGenerationMetadata`
     return closed(`${where} selects it, but none of its ports is among those to be exposed`, fix, rule)
   }
   const decision = { allowed: true, reason: `${where}${matchedLabels(item, service)}` }

@@ -7,6 +7,18 @@ import { byText } from './labels.ts'
 import { formatServerName, parseServerName } from './server-name.ts'
 import type { ModelService } from './types.ts'
 
+/** Of one Service; each costs every cluster that imports it a name, an address and upstreams. */
+const PODS_MAX = 1_000
+
+/** `Service/shop/web`: the object behind a host, also where the host is one of its pods. */
+export function serviceObject({
+  namespace,
+  name,
+  pod,
+}: Pick<ModelService, 'namespace' | 'name' | 'pod'>): string {
+  return `Service/${namespace}/${pod === undefined ? name : name.slice(pod.length + 1)}`
+}
+
 /** The hosts of the pods of a headless Service, sorted; none for any other Service. */
 export function podServices(
   service: Service,
@@ -17,7 +29,12 @@ export function podServices(
   const hostNames = shared.ports.flatMap(({ endpoints }) =>
     endpoints.flatMap(({ hostName }) => hostName ?? []),
   )
-  const pods = [...new Set(hostNames)].sort(byText)
+  const named = [...new Set(hostNames)].sort(byText)
+  const pods = named.slice(0, PODS_MAX)
+  if (named.length > pods.length) {
+    const message = `${named.length} of its pods have host names; the first ${PODS_MAX} by name are hosts of their own`
+    conditions.holds(service, 'Accepted', 'TooManyPodNames', message)
+  }
   return pods.flatMap((pod) => {
     const host = `${pod}.${shared.host}`
     const mistake = mistakeIn(pod, host, shared)

@@ -2,6 +2,7 @@ import { workloadId } from '../identity/spiffe-id.ts'
 import { own } from '../lib/own.ts'
 import { MODE_ANNOTATION, SERVICE_MODES, type ServiceMode } from '../objects/types.ts'
 import { isMeshWorkload, MESH_LABEL } from './endpoints.ts'
+import { serviceObject } from './headless.ts'
 import { byText } from './labels.ts'
 import type { ChosenMode, ClusterInfo, Exposure, ModelGateway, ModelService } from './types.ts'
 
@@ -52,7 +53,7 @@ export function workloadIdsOf({ trustDomain }: ClusterInfo, service: ModelServic
 function wishOf(service: ModelService): Wish | undefined {
   const said = own(service.annotations, MODE_ANNOTATION)
   const mode = SERVICE_MODES.find((each) => each === said)
-  const source = `Service/${service.namespace}/${service.name} metadata.annotations["${MODE_ANNOTATION}"]`
+  const source = `${serviceObject(service)} metadata.annotations["${MODE_ANNOTATION}"]`
   return mode === undefined ? undefined : { mode, source }
 }
 

@@ -126,3 +126,26 @@ t.test("a peer's pods of system services are not taken either", async (t) => {
   for (const host of ['a.kubernetes.default', 'a.b.kube-system', 'a.b.c.d'])
     t.match(acceptEntry({ ...entry, hosts: [`${host}.svc.cluster.local`] }, peer), { ok: false }, host)
 })
+
+t.test('what is said of a pod names its Service, the object that there is', async (t) => {
+  const model = modelOf(db(two) + gateway('203.0.113.10') + workspace + setting([{ expose: 'me' }]))
+  t.match(model.exposures.get(pod(0)), {
+    decision: { allowed: false },
+    fix: /^Service\/bookinfo\/db metadata\.labels/,
+  })
+})
+
+t.test('of very many pods the first are hosts of their own, and it is said', async (t) => {
+  const many = Array.from({ length: 1_001 }, (_, i) => ({ hostname: `db-${i}` }))
+  const model = modelOf(
+    db(many, 'None', '10.').replaceAll(
+      /"10\.(\d+)"/g,
+      (_, i) => `"10.0.${Number(i) >> 8}.${Number(i) & 255}"`,
+    ),
+  )
+  t.equal(model.services.length, 1_001)
+  t.match(
+    model.conditions.filter(({ reason }) => reason === 'TooManyPodNames'),
+    [{ message: /^1001 of its pods/ }],
+  )
+})
