@@ -24,12 +24,28 @@ export interface MinterOptions {
   readonly logger: Logger
 }
 
-/** Makes SVIDs one after the other: a thousand clients at once take turns with everything else that discovery does. */
+/** How often the same failure is said, milliseconds. */
+const SAY_AGAIN_MS = 60_000
+
+/** Whose turn it is to get a certificate. */
+interface Waiting {
+  /** False once the stream has gone: then it costs nothing any more. */
+  wanted(): boolean
+  done(minted: Minted | undefined): void
+}
+
+/**
+ * Makes SVIDs one after the other, identity by identity in turn: a thousand clients at once leave room for everything else that discovery
+ * does, and an identity that opens a thousand streams waits for itself.
+ */
 export class Minter {
   readonly #options: MinterOptions
-  #last: Promise<unknown> = Promise.resolve()
+  /** By id; the one that had its turn longest ago comes first. */
+  readonly #queues = new Map<string, Waiting[]>()
+  #busy = false
   #minted = 0
   #failed = 0
+  #said = { reason: '', atMs: 0 }
 
   constructor(options: MinterOptions) {
     this.#options = options
@@ -42,21 +58,49 @@ export class Minter {
   /** The Secrets of one stream: those of its view, and its own, which it keeps when it gets another view. */
   source(base: ViewSource, id: string, previous?: MintedSource): MintedSource {
     const before = previous?.id === id ? previous : undefined
-    return new MintedSource(base, id, this.#options.clock, () => this.#mint(id), before)
+    const mint = (wanted: () => boolean) =>
+      new Promise<Minted | undefined>((done) => {
+        const queue = this.#queues.get(id) ?? []
+        queue.push({ wanted, done })
+        this.#queues.set(id, queue)
+        void this.#work()
+      })
+    return new MintedSource(base, id, this.#options.clock, mint, before)
+  }
+
+  async #work(): Promise<void> {
+    if (this.#busy) return
+    this.#busy = true
+    for (;;) {
+      const [next] = this.#queues
+      if (next === undefined) break
+      const [id, queue] = next
+      const first = queue.shift()
+      this.#queues.delete(id)
+      if (queue.length > 0) this.#queues.set(id, queue)
+      first?.done(first.wanted() ? await this.#mint(id) : undefined)
+    }
+    this.#busy = false
+  }
+
+  /** A CA that is missing is missing for everybody: one line says so, and another if it is still so a minute later. */
+  #say(id: string, reason: string): void {
+    const nowMs = this.#options.clock.now()
+    if (reason === this.#said.reason && nowMs < this.#said.atMs + SAY_AGAIN_MS) return
+    this.#said = { reason, atMs: nowMs }
+    this.#options.logger.warn({ id, reason }, 'no SVID could be minted')
   }
 
   async #mint(id: string): Promise<Minted | undefined> {
-    const turn = this.#last.then(() => this.#options.mint(id))
-    this.#last = turn.catch(() => {})
-    const minted = await turn.catch(
-      (error: Error): Result<Minted, string> => ({ ok: false, error: error.message }),
-    )
+    const minted = await this.#options
+      .mint(id)
+      .catch((error: Error): Result<Minted, string> => ({ ok: false, error: error.message }))
     if (minted.ok) {
       this.#minted++
       return minted.value
     }
     this.#failed++
-    this.#options.logger.warn({ id, reason: minted.error }, 'no SVID could be minted')
+    this.#say(id, minted.error)
     return undefined
   }
 }
@@ -66,7 +110,7 @@ export class MintedSource implements ViewSource {
   readonly base: ViewSource
   readonly id: string
   readonly #clock: Clock
-  readonly #mint: () => Promise<Minted | undefined>
+  readonly #mint: (wanted: () => boolean) => Promise<Minted | undefined>
   readonly #watchers = new Set<(changes: Changes) => void>()
   readonly #backoff = new Backoff({ baseMs: 1_000, maxMs: 60_000 })
   readonly #copies = new WeakMap<XdsResource, XdsResource>()
@@ -82,7 +126,7 @@ export class MintedSource implements ViewSource {
     base: ViewSource,
     id: string,
     clock: Clock,
-    mint: () => Promise<Minted | undefined>,
+    mint: (wanted: () => boolean) => Promise<Minted | undefined>,
     previous: MintedSource | undefined,
   ) {
     this.base = base
@@ -136,7 +180,7 @@ export class MintedSource implements ViewSource {
   async #renew(): Promise<void> {
     if (this.#minting) return
     this.#minting = true
-    const minted = await this.#mint()
+    const minted = await this.#mint(() => this.#asked)
     this.#minting = false
     // The stream may have ended meanwhile.
     if (!this.#asked) return

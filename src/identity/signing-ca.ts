@@ -63,6 +63,11 @@ export class SigningCa {
     if (this.#ca?.issuerPem === loaded.value.issuerPem) return
     this.#ca = loaded.value
     const until = new Date(loaded.value.notAfterMs).toISOString()
+    if (loaded.value.rootKeyPem !== undefined)
+      logger.warn(
+        { directory },
+        'the root key lies beside the signing key: signing needs it not, keep it elsewhere',
+      )
     logger.info({ trustDomain: loaded.value.trustDomain, until }, 'signing CA in force')
   }
 }

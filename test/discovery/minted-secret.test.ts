@@ -192,3 +192,37 @@ t.test('the secret is made anew at half its life, as long as the stream asks', a
   stopNext()
   t.equal(clock.pending, 0)
 })
+
+t.test('who asks with a thousand streams waits for himself, and who has gone costs nothing', async (t) => {
+  const made: string[] = []
+  const said: string[] = []
+  let why = ''
+  const clock = new HandClock()
+  const minter = new Minter({
+    mint: async (id) => {
+      made.push(id)
+      return why === '' ? ok({ certificatePem: id, privateKeyPem: 'key', notAfterMs: 60_000 }) : fail(why)
+    },
+    clock,
+    logger: pino({ level: 'warn' }, { write: (line: string) => void said.push(line) }),
+  })
+  const ask = (id: string) => {
+    const source = minter.source(new SnapshotCache(), id)
+    const stop = source.watch(() => {})
+    source.asked([OWN_CERTIFICATE])
+    return stop
+  }
+  const greedy = Array.from({ length: 1_000 }, () => ask('greedy'))
+  const other = ask('other')
+  for (const stop of greedy.slice(10)) stop()
+  while (minter.counters.minted < 11) await nextTurn()
+  await nextTurn()
+  t.ok(made.indexOf('other') <= 2, `its turn came as number ${made.indexOf('other') + 1}`)
+  t.equal(made.length, 11)
+  why = 'there is no signing CA'
+  for (let n = 0; n < 100; n++) greedy.push(ask('late'))
+  while (minter.counters.failed < 100) await nextTurn()
+  t.equal(said.length, 1, 'one line for a hundred failures')
+  for (const stop of [...greedy, other]) stop()
+  t.equal(clock.pending, 0)
+})
