@@ -46,12 +46,12 @@ function ruleFor(rule: GatewayRule, serverNames: readonly string[]): GatewayRule
 }
 
 function holdsFor({ values, negated }: AuthorizationClause, serverNames: readonly string[]): boolean {
-  const found = values.some((value) => serverNames.some((name) => matches(value.toLowerCase(), name)))
+  const found = values.some((value) => serverNames.some((name) => matchesName(value.toLowerCase(), name)))
   return found !== negated
 }
 
 /** Istio's matching of texts: exact, `abc*`, `*abc`, `*`. */
-function matches(value: string, name: string): boolean {
+export function matchesName(value: string, name: string): boolean {
   if (value.endsWith('*')) return name.startsWith(value.slice(0, -1))
   return value.startsWith('*') ? name.endsWith(value.slice(1)) : name === value
 }

@@ -140,6 +140,28 @@ t.test(
   },
 )
 
+t.test('a policy means the service by an alias and by a pattern too, and its parts with it', async (t) => {
+  const routes = gatewayRoutes(served(reviews('v1 10.0.0.1') + rule()), 'bookinfo/eastwest-gateway')
+  const rules = (value: string) => {
+    const when = [{ attribute: 'sni' as const, name: 'connection.sni', values: [value], negated: false }]
+    return [{ name: 'r', namespace: 'bookinfo', from: [], to: [], when }]
+  }
+  const parts = (value: string): string[] => {
+    const [policy] = withParts([{ name: 'bookinfo/p', action: 'DENY', rules: rules(value) }], routes)
+    return policy?.rules[0]?.when[0]?.values.slice(1) ?? []
+  }
+  for (const value of [
+    'reviews.bookinfo:9080',
+    'Reviews.Bookinfo.svc',
+    HOST,
+    `${sni('').slice(0, -5)}*`,
+    '*.svc',
+  ])
+    t.strictSame(parts(value), [sni('v1'), sni('v2')], value)
+  t.strictSame(parts(sni('v1')), [], 'a part is not the whole')
+  t.strictSame(parts('reviews.bookinfo:9081'), [])
+})
+
 t.test(
   'which rules count: of the own namespace, else of the root namespace; what is no subset is said',
   async (t) => {
