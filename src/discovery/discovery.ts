@@ -239,13 +239,11 @@ export class Discovery {
     if (state === undefined || this.#views === undefined) return undefined
     const edited = overlay(this.#options.store, edit)
     const trust = new TrustKeeper()
-    const after = computeModel({
-      ...this.#modelInput(state.identity, trust),
-      list: edited.list,
-      refused: edited.refused,
-    })
+    const input = this.#modelInput(state.identity, trust)
+    const after = this.#drains.mark(computeModel({ ...input, list: edited.list, refused: edited.refused }))
     const bundles = trust.collect(state.identity, after.peers).bundles.list.map(domainBundle)
-    const views = this.#views.preview({ model: after, bundles, clusterBundles: trust.clusterBundles(after) })
+    const [resolved, clusterBundles] = [this.#hostNames.known(after), trust.clusterBundles(after)]
+    const views = this.#views.preview({ model: after, resolved, bundles, clusterBundles })
     return planOf({ before: state.model, after, ...edited, views, clients: this.#server.clients() })
   }
 

@@ -22,15 +22,19 @@ export class HostNames {
     this.#hosts = hosts
   }
 
-  /** The model with the addresses that names have now; names without any are left as they are. */
+  /** The model with the addresses that names have now, which are asked for from now on; names without any are left as they are. */
   resolve(model: Model): Model {
-    const hosts = this.#hosts
-    const named = model.imports.filter(({ endpoints }) =>
-      endpoints.some(({ address }) => isIP(address) === 0),
+    this.#hosts?.watch(
+      new Set(named(model).flatMap(({ endpoints }) => endpoints.map(({ address }) => address))),
     )
-    hosts?.watch(new Set(named.flatMap(({ endpoints }) => endpoints.map(({ address }) => address))))
-    if (hosts === undefined || named.length === 0) return model
-    const some = new Set(named)
+    return this.known(model)
+  }
+
+  /** The same, and nothing is asked for: what a model would be that is not in force. */
+  known(model: Model): Model {
+    const hosts = this.#hosts
+    const some = hosts === undefined ? new Set() : new Set(named(model))
+    if (hosts === undefined || some.size === 0) return model
     return {
       ...model,
       imports: model.imports.map((each) => (some.has(each) ? this.#resolved(each, hosts) : each)),
@@ -57,3 +61,6 @@ export class HostNames {
     return made
   }
 }
+
+const named = ({ imports }: Model): ImportedService[] =>
+  imports.filter(({ endpoints }) => endpoints.some(({ address }) => isIP(address) === 0))

@@ -123,7 +123,7 @@ export class Views {
 
   /** By key: what is served now, and what would be with these inputs. Nothing is served or kept of that. */
   preview(
-    inputs: Omit<ViewInputs, 'complete'>,
+    inputs: Required<Omit<ViewInputs, 'complete'>>,
   ): ReadonlyMap<string, { readonly before: Snapshot; readonly after: Snapshot }> {
     const live = [...this.#live].filter(([, view]) => view.watched)
     return new Map(

@@ -1,5 +1,6 @@
 // Gateways that are known by a host name: clients that take addresses alone are told what it resolves to.
 import t from 'tap'
+import { parseAllDocuments } from 'yaml'
 import { hostAddresses } from '../../src/cli/host-addresses.ts'
 import { silentLogger } from '../../src/lib/log.ts'
 import type { Resolve } from '../../src/proxy/resolve.ts'
@@ -70,6 +71,15 @@ t.test('an Envoy is told addresses, again when they change; ours is told the nam
   await envoy.until('the addresses', (seen) => told(seen).join() === both.join())
   await ours.until('the name', (seen) => told(seen).join() === ['203.0.113.99 4', 'lb.example.com 4'].join())
   t.pass('without those that nobody may call')
+
+  const edit = parseAllDocuments(entry(['cluster-1', 'lb.example.com', 2])).map(
+    (one) => one.toJS() as unknown,
+  )
+  const { clients, types } = cluster.discovery.plan({ apply: edit, delete: [] })?.pushes ?? {}
+  t.match(
+    { clients, types },
+    { clients: 2, types: { ClusterLoadAssignment: { clients: 2, changed: [UPSTREAM] } } },
+  )
 
   answers.set('lb.example.com', ['203.0.113.50'])
   await envoy.until(
