@@ -42,8 +42,17 @@ const KEYS: readonly ViewKey[] = [
     bind: { address: '0.0.0.0', port: 15443 },
     issuers: true,
   },
+  {
+    ...proxy,
+    kind: 'gateway',
+    gateway: 'bookinfo/gw',
+    bind: { address: '0.0.0.0', port: 15443 },
+    issuers: false,
+  },
   { kind: 'grpc' },
+  { kind: 'istio' },
   { kind: 'exports', cluster: 'c2' },
+  { kind: 'exports', cluster: 'c3' },
 ]
 
 /** `type name version` of everything. */

@@ -130,10 +130,138 @@ function pool(): Manifest[][] {
     [clusterObject('c2', 'n2'), clusterObject('c2', 'n1'), clusterObject('c2', 'n2', 'c1.local')],
     [peerSecret('c2'), peerSecret('c2', 'c1.local')],
     [organization({ n1: 'n2' }), organization({ n2: 'n1' }), organization(undefined)],
+    ...more(),
     ...hosts.flatMap((host, i) => [
       [entry(`e${i}`, host, '192.0.2.8'), entry(`e${i}`, host, '192.0.2.9', 'c2', [80, 81])],
       [entry(`f${i}`, host, '198.51.100.8', 'c3'), entry(`f${i}`, host, 'gw.example.com')],
     ]),
+  ]
+}
+
+const rule = (name: string, namespace: string, host: string, ...subsets: object[]): Manifest => ({
+  apiVersion: 'networking.istio.io/v1',
+  kind: 'DestinationRule',
+  metadata: { name, namespace },
+  spec: { host, subsets },
+})
+
+const policy = (name: string, namespace: string, spec: object): Manifest => ({
+  apiVersion: 'security.istio.io/v1',
+  kind: 'AuthorizationPolicy',
+  metadata: { name, namespace },
+  spec,
+})
+
+/** A Cluster object with all that may be said of it. */
+const placed = (name: string, network: string, spec: object, labels = {}): Manifest => {
+  const base = clusterObject(name, network) as { metadata: object; spec: object }
+  return { ...base, metadata: { ...base.metadata, labels }, spec: { ...base.spec, ...spec } } as Manifest
+}
+
+/** A headless Service and a slice whose endpoints have host names. */
+const headless = (ports: object[], annotations = {}): Manifest => ({
+  apiVersion: 'v1',
+  kind: 'Service',
+  metadata: { name: 'db', namespace: 'bookinfo', annotations },
+  spec: { clusterIP: 'None', selector: { app: 'db' }, ports },
+})
+const named = (...hostnames: string[]): Manifest => ({
+  apiVersion: 'discovery.k8s.io/v1',
+  kind: 'EndpointSlice',
+  metadata: { name: 'db-1', namespace: 'bookinfo', labels: { 'kubernetes.io/service-name': 'db' } },
+  addressType: 'IPv4',
+  ports: [
+    { name: 'sql', port: 5432, protocol: 'TCP' },
+    { name: 'admin', port: 8080, protocol: 'TCP' },
+  ],
+  endpoints: hostnames.map((hostname, i) => ({
+    ...{ addresses: [`10.2.0.${i}`], hostname, conditions: { ready: hostname !== 'db-9' } },
+    targetRef: { kind: 'Pod', name: hostname, namespace: 'bookinfo' },
+  })),
+})
+
+/** What a part of the worlds has: subsets, pods with names, ports that are not exposed, policies, places, entries of users. */
+function more(): Manifest[][] {
+  const sql = { name: 'sql', port: 5432 }
+  const admin = { name: 'admin', port: 8080 }
+  const v1 = { name: 'v1', labels: { version: 'v1' } }
+  const all = { name: 'all', labels: {} }
+  const host = 'outbound_.5432_._.db.bookinfo.svc.cluster.local'
+  const own = (name: string, namespace: string, address: string) => {
+    const made = entry(name, 'details.bookinfo.svc.cluster.local', address)
+    return { ...made, metadata: { name, namespace } } as Manifest
+  }
+  const managed = (subsets: string, labels = {}): Manifest => {
+    const made = entry('managed', 'far.away.svc.cluster.local', '192.0.2.10') as {
+      metadata: object
+      spec: { endpoints: { labels: object }[] }
+    }
+    const [endpoint] = made.spec.endpoints
+    return {
+      ...made,
+      metadata: {
+        ...made.metadata,
+        labels: { 'app.kubernetes.io/managed-by': 'isthmus' },
+        annotations: { 'isthmus.io/subsets': subsets },
+      },
+      spec: { ...made.spec, endpoints: [{ ...endpoint, labels: { ...endpoint?.labels, ...labels } }] },
+    } as unknown as Manifest
+  }
+  const failing = (spec: object): Manifest => {
+    const base = organization({ n1: 'n2', n2: 'n1' }) as { spec: object }
+    return { ...base, spec: { ...base.spec, ...spec } } as Manifest
+  }
+  const listed = (ports: string): Manifest => {
+    const base = setting('ws-setting', 'ws', { gateway: 'bookinfo', labels: { app: 'gw' } }) as unknown as {
+      spec: { defaultEastWestGatewaySettings: object[] }
+    }
+    const [item] = base.spec.defaultEastWestGatewaySettings
+    const annotations = { 'isthmus.io/exposed-ports': ports }
+    const spec = { defaultEastWestGatewaySettings: [{ ...item, configGenerationMetadata: { annotations } }] }
+    return { ...base, spec } as unknown as Manifest
+  }
+  return [
+    [headless([sql]), headless([sql, admin]), headless([sql, admin], { 'isthmus.io/exposed-ports': 'sql' })],
+    [named('db-0', 'db-1'), named('db-1'), named('db-9', 'db-0')],
+    [
+      pod('db-0', 'bookinfo', { app: 'db', version: 'v1' }),
+      pod('db-0', 'bookinfo', { app: 'db', 'security.istio.io/tlsMode': 'istio' }, 'sql'),
+    ],
+    [pod('db-1', 'bookinfo', { app: 'db', version: 'v2' })],
+    [
+      rule('db', 'bookinfo', 'db', v1),
+      rule('db', 'bookinfo', 'db', v1, all),
+      rule('db', 'bookinfo', 'web', all),
+    ],
+    [rule('db', 'istio-system', 'db.bookinfo.svc.cluster.local', all)],
+    [rule('details', 'bookinfo', 'details', all, v1)],
+    [
+      policy('p', 'bookinfo', {
+        action: 'DENY',
+        rules: [{ when: [{ key: 'connection.sni', values: [host] }] }],
+      }),
+      policy('p', 'bookinfo', {
+        action: 'ALLOW',
+        rules: [{ from: [{ source: { principals: ['c2.local/ns/x/sa/y'] } }] }],
+      }),
+      policy('p', 'bookinfo', { selector: { matchLabels: { app: 'gw' } } }),
+    ],
+    [policy('all', 'istio-system', { action: 'ALLOW', rules: [{}] })],
+    [
+      placed('c3', 'n2', { locality: { region: 'r1' } }),
+      placed('c3', 'n1', { locality: { region: 'r2', zone: 'a' } }, { tier: 'gold' }),
+    ],
+    [placed('c1', 'n1', { locality: { region: 'r1', zone: 'a' } }, { tier: 'gold' })],
+    [peerSecret('c3'), peerSecret('c3', 'c2.local')],
+    [
+      failing({ failoverSettings: { topologyChoice: 'LOCALITY' } }),
+      failing({ failoverSettings: { failoverPriority: ['topology.istio.io/network', 'tier'] } }),
+      failing({ regionalFailover: [{ from: 'r1', to: 'r2' }] }),
+    ],
+    [listed('80'), listed('sql,80')],
+    [own('mine', 'bookinfo', '198.51.100.1'), own('mine', 'bookinfo', 'db.example.com')],
+    [own('theirs', 'shop', '198.51.100.2')],
+    [managed('{}'), managed('{"v1":{"version":"v1"}}', { 'subset.isthmus.io/v1': '2' })],
   ]
 }
 
