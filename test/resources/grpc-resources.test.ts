@@ -128,8 +128,12 @@ t.test('a real client takes every resource, whatever stands behind the host', as
     'a gateway known by name': one.replace('203.0.113.10', 'lb.example.com').replace('"STATIC"', '"DNS"'),
   }
   for (const [name, yaml] of Object.entries(worlds)) {
-    const found = verdicts(build(yaml))
+    const snapshot = build(yaml)
+    const found = verdicts(snapshot)
     t.ok(found.length >= 6, name)
+    // An empty list of ids would let everybody answer.
+    for (const cluster of snapshot.get(TYPE.cluster)?.keys() ?? [])
+      t.not(idsOf(snapshot, cluster)?.length, 0, `${name}: ${cluster} is pinned, or in clear`)
     for (const [resource, error] of found) t.equal(error, '', `${name}: ${resource}`)
   }
 })
