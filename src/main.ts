@@ -37,6 +37,8 @@ const COMMANDS: Readonly<
   },
   explain: { about: 'why a call works or does not, hop by hop', load: () => import('./cli/explain.ts') },
   certs: { about: 'certificates for development, tests and import', load: () => import('./cli/certs.ts') },
+  link: { about: 'link two clusters: create a token, accept it', load: () => import('./cli/link.ts') },
+  unlink: { about: 'forget another cluster, and say who loses what', load: () => import('./cli/unlink.ts') },
   drain: { about: 'drain a gateway or sidecar and wait for the end', load: () => import('./cli/drain.ts') },
   bookinfo: { about: 'the example application', load: () => import('./cli/bookinfo.ts') },
   subset: { about: 'what of Envoy is supported', load: () => import('./cli/subset.ts') },

@@ -5,6 +5,7 @@ import { StatusWriter } from '../controllers/status-writer.ts'
 import { Discovery, type DiscoveryOptions } from '../discovery/discovery.ts'
 import type { Problem } from '../lib/result.ts'
 import { rememberTransition } from '../model/remembered-transition.ts'
+import { parseHostPort } from './admin-request.ts'
 
 export interface DiscoveryProcessOptions extends DiscoveryOptions {
   readonly pods: GatewayPodOptions
@@ -20,7 +21,7 @@ export class DiscoveryProcess {
   constructor(options: DiscoveryProcessOptions) {
     const { store, logger, clock, pods } = options
     const common = { store, logger, ...(clock === undefined ? {} : { clock }) }
-    this.discovery = new Discovery(options)
+    this.discovery = new Discovery({ door: doorOf(pods.discovery), ...options })
     this.#entries = new ServiceEntryWriter(common)
     this.#gateways = new GatewayLifecycle({ ...common, pods })
     this.#status = new StatusWriter(common)
@@ -55,4 +56,10 @@ export class DiscoveryProcess {
     const networkChange = { cluster: model.self.id, remembered: rememberTransition(model.transition) }
     this.#status.set({ conditions: this.discovery.conditions(), gateways: model.gateways, networkChange })
   }
+}
+
+/** `host:port`, where the gateways find discovery. */
+function doorOf(address: string): DiscoveryOptions['door'] {
+  const at = parseHostPort(address)
+  return at && { host: at.host, adsPort: at.port }
 }

@@ -31,6 +31,14 @@ export function discoveryRoutes(process: DiscoveryProcess, logger: Logger): Reco
     '/topology': withModel((model) => ({ body: topologyOf(model) })),
     '/plan': (_query, method, body) => plan(process, method, body),
     '/exports': withModel((model) => ({ body: exportsOf(model) })),
+    '/link': withModel((model) => ({
+      body: {
+        side: process.discovery.federation.linkSide(),
+        gateways: model.gateways.flatMap(({ addresses }) =>
+          addresses.map(({ address, port }) => `${address.includes(':') ? `[${address}]` : address}:${port}`),
+        ),
+      },
+    })),
     '/clients': async () => ({ body: process.discovery.clients() }),
     '/config_dump': async () => ({ body: dump(process) }),
     '/logging': async (query, method) => logging(logger, query.get('level'), method),

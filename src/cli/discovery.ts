@@ -33,6 +33,7 @@ interface Options extends CredentialFlags {
   readonly adsPlain: string
   readonly admin: string
   readonly health: string
+  readonly link: string
   readonly metrics: string
   readonly gatewayImage: string
   readonly gatewayDiscovery: string
@@ -77,6 +78,13 @@ export function command(): Command {
     .addOption(option('--ads <host:port>', 'xDS over mutual TLS', '0.0.0.0:15012'))
     .addOption(option('--ads-plain <host:port>', 'xDS in clear, on loopback, or "off"', '127.0.0.1:15010'))
     .addOption(option('--admin <host:port>', 'status, explain, config_dump, logging', '127.0.0.1:15000'))
+    .addOption(
+      option(
+        '--link <host:port>',
+        'where other clusters spend link tokens, open while one is outstanding, or "off"',
+        '0.0.0.0:15013',
+      ),
+    )
     .addOption(option('--health <host:port>', 'livez and readyz', '0.0.0.0:15021'))
     .addOption(option('--metrics <host:port>', 'Prometheus', '0.0.0.0:15020'))
     .addOption(
@@ -144,6 +152,7 @@ async function run(options: Options): Promise<void> {
       logger,
       allowLocal: process.env['ISTHMUS_ALLOW_LOCAL_ENDPOINTS'] === 'true',
     }),
+    link: addresses.link,
     logger,
     pods: { cluster: options.cluster, image: options.gatewayImage, discovery: options.gatewayDiscovery },
   })
@@ -203,15 +212,17 @@ function readAddresses(options: Options) {
   const parsed = {
     ads: read('ads'),
     adsPlain: options.adsPlain === 'off' ? undefined : read('adsPlain'),
+    link: options.link === 'off' ? undefined : read('link'),
     admin: read('admin'),
     health: read('health'),
     metrics: read('metrics'),
   }
-  const { ads, adsPlain, admin, health, metrics } = parsed
-  if (ads.ok && adsPlain?.ok !== false && admin.ok && health.ok && metrics.ok) {
+  const { ads, adsPlain, link, admin, health, metrics } = parsed
+  if (ads.ok && adsPlain?.ok !== false && link?.ok !== false && admin.ok && health.ok && metrics.ok) {
     return {
       ads: ads.value,
       adsPlain: adsPlain?.value,
+      link: link?.value,
       admin: admin.value,
       health: health.value,
       metrics: metrics.value,

@@ -10,7 +10,10 @@ export function peerMetrics(metrics: Metrics, discovery: Discovery): void {
       help,
       labels: ['peer'],
       collect: () =>
-        [...discovery.peerLinks()].map(([peer, link]) => ({ value: value(link, peer), labels: { peer } })),
+        [...discovery.federation.links()].map(([peer, link]) => ({
+          value: value(link, peer),
+          labels: { peer },
+        })),
     })
   gauge('connected', '1 while the peer can be heard.', (link) => Number(link.connected))
   gauge('entries', 'Hosts of a peer that are in force.', (link) => link.offers.size)
@@ -25,16 +28,23 @@ export function peerMetrics(metrics: Metrics, discovery: Discovery): void {
     help: 'What a peer sent that was refused, by reason.',
     labels: ['peer', 'reason'],
     collect: () =>
-      [...discovery.peerLinks()].flatMap(([peer, link]) =>
+      [...discovery.federation.links()].flatMap(([peer, link]) =>
         [...link.offers.refusals].map(([reason, value]) => ({ value, labels: { peer, reason } })),
       ),
+  })
+  metrics.counter({
+    name: 'isthmus_discovery_link_refusals_total',
+    help: 'Tokens of clusters that wanted to be linked and were refused, by reason.',
+    labels: ['reason'],
+    collect: () =>
+      [...discovery.federation.linkRefusals].map(([reason, value]) => ({ value, labels: { reason } })),
   })
   metrics.gauge({
     name: 'isthmus_certificate_expiration_timestamp_seconds',
     help: 'When a certificate ends, in seconds since the epoch: of this cluster and its peers, the whole chain.',
     labels: ['cluster', 'role', 'subject', 'serial', 'in_use'],
     collect: () =>
-      discovery.certificates().map(({ cluster, role, subject, serial, inUse, notAfterMs }) => ({
+      discovery.federation.certificates().map(({ cluster, role, subject, serial, inUse, notAfterMs }) => ({
         value: notAfterMs / 1000,
         labels: { cluster, role, subject, serial, in_use: String(inUse) },
       })),

@@ -1,4 +1,3 @@
-import { leafOf } from '../identity/credential.ts'
 import type { CredentialSource, Identity } from '../identity/identity.ts'
 import type { SigningCa } from '../identity/signing-ca.ts'
 import { serverTlsOptions } from '../identity/tls.ts'
@@ -18,19 +17,14 @@ import { type DomainBundle, domainBundle } from '../resources/envoy.ts'
 import type { EntryConfig } from '../resources/service-entry.ts'
 import { type Listening, XdsServer } from '../xds/server.ts'
 import type { Snapshot } from '../xds/types.ts'
-import { Agreement, lossPolicyOf, writtenEntries } from './agreement.ts'
-import type { WatchedCertificate } from './certificate-watch.ts'
-import { Certificates } from './certificates.ts'
 import { Coalescer } from './coalescer.ts'
 import { Completeness } from './exports-identifier.ts'
+import { Federation, type FederationOptions } from './federation.ts'
 import { GatewayDrains } from './gateway-drains.ts'
 import { type HostAddresses, HostNames } from './host-names.ts'
 import { mintSvid } from './mint-svid.ts'
 import { Minter } from './minted-secret.ts'
-import type { PeerLink } from './peer-link.ts'
-import { Peers } from './peers.ts'
 import { type Plan, planOf } from './plan.ts'
-import { ReverseStreams } from './reverse-streams.ts'
 import { discoveryStatus } from './status.ts'
 import { StreamAuthorizer } from './stream-authorizer.ts'
 import { type Trust, TrustKeeper } from './trust.ts'
@@ -54,6 +48,10 @@ export interface DiscoveryOptions {
   readonly adsPlain?: { readonly host: string; readonly port: number } | undefined
   /** Resolves gateways' host names for clients that take addresses alone; undefined: these do without such gateways. */
   readonly hostAddresses?: ((onChange: () => void) => HostAddresses) | undefined
+  /** Where this cluster's gateways find this server, to pass peers on to it; undefined: they do not. */
+  readonly door?: FederationOptions['door']
+  /** Where tokens of other clusters are taken while one is outstanding; undefined: nowhere. */
+  readonly link?: FederationOptions['link']
   readonly logger: Logger
   readonly clock?: Clock
 }
@@ -76,10 +74,8 @@ export class Discovery {
   readonly #logger: Logger
   readonly #server: XdsServer
   readonly #recompute: Coalescer
-  readonly #peers: Peers
-  readonly #agreement: Agreement
-  readonly #reverse: ReverseStreams
-  readonly #certificates: Certificates
+  /** What this has to do with other clusters'. */
+  readonly federation: Federation
   readonly #completeness = new Completeness()
   readonly #trust = new TrustKeeper()
   readonly #stages = new ModelStages()
@@ -110,14 +106,11 @@ export class Discovery {
           : { ...this.#state, views: this.#views },
       reauthorize: () => {
         this.#server.reauthorize()
-        this.#reverse.judgeAgain()
+        this.federation.judgeAgain()
       },
       withdrawal: (nodeId, gateway, scope) => this.#drains.source(nodeId, gateway, scope),
       minter: this.#minter,
-      heardFrom: (peer, node, certificate) => {
-        if (certificate !== undefined) this.#certificates.seen(peer, certificate)
-        if (this.#agreement.heardFrom(peer, node)) this.#tell()
-      },
+      heardFrom: (peer, node, certificate) => this.federation.heardFrom(peer, node, certificate),
       clock: this.#clock,
     })
     this.#server = new XdsServer({
@@ -125,7 +118,7 @@ export class Discovery {
       mayServe: (peer, source, typeUrl) => this.#authorizer.mayServe(peer, source, typeUrl),
       identify: (peer) => this.#authorizer.identify(peer),
       mayReadStatus: (peer) => this.#authorizer.mayReadStatus(peer),
-      onReverse: (stream, peer) => this.#reverse.accept(stream, peer),
+      onReverse: (stream, peer) => this.federation.onReverse(stream, peer),
       ready: () => this.readiness.ready,
       logger: this.#logger,
       clock: this.#clock,
@@ -140,22 +133,19 @@ export class Discovery {
     // Streams write in the next turn of the event loop.
     const pushed = (callback: () => void) => setImmediate(() => setImmediate(callback))
     this.#recompute = new Coalescer(this.#clock, WINDOW_MS, () => this.#compute(), pushed)
-    this.#peers = new Peers({
+    this.federation = new Federation({
       cluster: options.cluster,
+      store: options.store,
       credential: () => this.#options.credentials.current()?.credential,
-      written: () => writtenEntries(options.store),
-      policy: (cluster) => lossPolicyOf(options.store, cluster),
+      state: () => this.#state,
+      door: options.door,
+      link: options.link,
       exports: (cluster) => this.#views?.source({ kind: 'exports', cluster }),
-      onCertificate: (cluster, der) => this.#certificates.seen(cluster, der),
+      identifyPeer: (peer) => this.#authorizer.identifyPeer(peer),
       onChange: () => this.#tell(),
+      onDoor: () => this.#recompute.trigger(),
       logger: this.#logger,
       clock: this.#clock,
-    })
-    this.#agreement = new Agreement(options.store, this.#peers)
-    this.#certificates = new Certificates(this.#clock, () => this.#tell())
-    this.#reverse = new ReverseStreams({
-      identify: (peer) => this.#authorizer.identifyPeer(peer),
-      take: (cluster, stream) => this.#peers.take(cluster, stream),
     })
   }
 
@@ -184,8 +174,7 @@ export class Discovery {
     this.#recompute.stop()
     this.#hostNames.stop()
     this.#drains.stop()
-    this.#peers.stop()
-    this.#certificates.stop()
+    this.federation.stop()
     await this.#secure?.catch(() => {})
     await this.#server.close(graceMs)
   }
@@ -201,7 +190,7 @@ export class Discovery {
 
   /** The ServiceEntries that this cluster should have; undefined before anything is known. */
   desiredEntries(): readonly EntryConfig[] | undefined {
-    return this.#state === undefined ? undefined : this.#peers.desiredEntries()
+    return this.#state === undefined ? undefined : this.federation.peers.desiredEntries()
   }
 
   /** Called after the model, a peer or a claim changed. Returns the function that ends it. */
@@ -217,7 +206,7 @@ export class Discovery {
       ...credentials.problems(),
       ...(this.#options.signingCa?.problems() ?? []),
       ...(this.#state?.trust.problems ?? []),
-      ...this.#peers.problems(),
+      ...this.federation.peers.problems(),
     ]
   }
 
@@ -225,12 +214,12 @@ export class Discovery {
     const status = discoveryStatus({
       cluster: this.#options.cluster,
       pending: this.readiness.list(),
-      ...this.#agreement.inputs(this.#state?.model),
-      peers: this.#peers.status(),
+      ...this.federation.agreement.inputs(this.#state?.model),
+      peers: this.federation.peers.status(),
       problems: this.problems(),
       clients: this.#server.clients(),
     })
-    return { ...status, conditions: this.conditions(), certificates: this.certificates() }
+    return { ...status, conditions: this.conditions(), certificates: this.federation.certificates() }
   }
 
   /** What would be different with these objects; undefined before anything is known. Nothing is. */
@@ -250,18 +239,7 @@ export class Discovery {
   /** What the model made of each object, and where a peer's copy of them disagrees. */
   conditions(): readonly ModelCondition[] {
     const model = this.#state?.model
-    const certificates = this.#certificates.conditions((cluster) => this.#agreement.objectOf(cluster))
-    return [...(model?.conditions ?? []), ...this.#agreement.conditions(model), ...certificates]
-  }
-
-  /** Of each peer. */
-  peerLinks(): ReadonlyMap<string, PeerLink> {
-    return this.#peers.links()
-  }
-
-  /** What calls between clusters rest on: of this one and its peers. */
-  certificates(): readonly WatchedCertificate[] {
-    return this.#certificates.list()
+    return [...(model?.conditions ?? []), ...this.federation.conditions(model)]
   }
 
   clients() {
@@ -270,7 +248,7 @@ export class Discovery {
 
   /** Whoever is at the other end of a stream now, in either direction. */
   connected() {
-    return { clients: this.#server.clients(), peers: this.#peers.status() }
+    return { clients: this.#server.clients(), peers: this.federation.peers.status() }
   }
 
   /** Counters for metrics. */
@@ -308,14 +286,13 @@ export class Discovery {
   }
 
   #install(identity: Identity): void {
-    const { cluster } = this.#options
     const model = this.#drains.mark(computeModel(this.#modelInput(identity, this.#trust), this.#stages))
     const trust = this.#trust.collect(identity, model.peers)
     const bundles = share(this.#state?.bundles, trust.bundles.list.map(domainBundle))
     const clusterBundles = share(this.#state?.clusterBundles, this.#trust.clusterBundles(model))
     const complete = this.#completeness.judge(model)
     const resolved = this.#hostNames.resolve(model)
-    const inputs = { model, resolved, bundles, clusterBundles, complete }
+    const inputs = { model, resolved, bundles, clusterBundles, complete, door: this.federation.door }
     const renewed = this.#state !== undefined && this.#state.identity !== identity
     this.#state = { identity, model, trust, bundles, clusterBundles }
     this.#computed++
@@ -325,10 +302,7 @@ export class Discovery {
     this.#drains.computed()
     this.#secureListener(identity, trust)
     this.#authorizer.changed(model, trust)
-    this.#certificates.trust(this.#trust.clusters(cluster, identity, model.peers))
-    this.#certificates.seen(cluster, leafOf(identity.credential))
-    this.#peers.sync(model)
-    if (renewed) this.#peers.reconnect()
+    this.federation.sync(model, identity, this.#trust, renewed)
   }
 
   /** At the start, what the process before wrote down in the middle of a change. */

@@ -4,6 +4,7 @@ import { exportsFor } from '../model/export-of.ts'
 import type { ClusterInfo, Model } from '../model/types.ts'
 import { parseBindRange } from '../resources/bind-address.ts'
 import { encodeDestinationRule } from '../resources/destination-rule.ts'
+import type { DiscoveryDoor } from '../resources/discovery-route.ts'
 import type { DnsOptions } from '../resources/dns-filter.ts'
 import type { DomainBundle } from '../resources/envoy.ts'
 import { gatewayResources } from '../resources/gateway-resources.ts'
@@ -58,6 +59,8 @@ export interface ViewInputs {
   readonly clusterBundles: ReadonlyMap<string, DomainBundle>
   /** Whether what the model lacks was deleted, and not lost. */
   readonly complete: boolean
+  /** Where gateways find this discovery server. */
+  readonly door?: DiscoveryDoor | undefined
 }
 
 /** The views somebody watches. Each is computed when its first client comes and dropped when its last one leaves. */
@@ -123,7 +126,7 @@ export class Views {
 
   /** By key: what is served now, and what would be with these inputs. Nothing is served or kept of that. */
   preview(
-    inputs: Required<Omit<ViewInputs, 'complete'>>,
+    inputs: Required<Omit<ViewInputs, 'complete' | 'door'>>,
   ): ReadonlyMap<string, { readonly before: Snapshot; readonly after: Snapshot }> {
     const live = [...this.#live].filter(([, view]) => view.watched)
     return new Map(
@@ -223,7 +226,7 @@ class LiveView implements ViewSource {
 
 function compute(
   key: ViewKey,
-  { model, resolved = model, bundles, clusterBundles }: ViewInputs,
+  { model, resolved = model, bundles, clusterBundles, door }: ViewInputs,
   previous: SnapshotBuilder | undefined,
 ): SnapshotBuilder {
   if (key.kind === 'istio') return istioResources(model, entryOf, previous)
@@ -231,7 +234,7 @@ function compute(
   if (key.kind === 'grpc') return grpcResources(resolved, previous)
   if (key.kind === 'gateway') {
     const gateway = model.gateways.find((each) => `${each.namespace}/${each.name}` === key.gateway)
-    return gatewayResources(model, gateway, { ...key, bundles }, previous)
+    return gatewayResources(model, gateway, { ...key, bundles, door }, previous)
   }
   const bind = parseBindRange(key.bind)
   if (!bind.ok) throw new Error(`bind range was not checked: ${bind.error}`)

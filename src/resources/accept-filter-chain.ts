@@ -1,3 +1,4 @@
+import { isReservedServerName } from '../model/discovery-name.ts'
 import type { FilterChain } from '../xds/gen/envoy/config/listener/v3/listener_components_pb.js'
 import { RBACSchema } from '../xds/gen/envoy/extensions/filters/network/rbac/v3/rbac_pb.js'
 import { SniClusterSchema } from '../xds/gen/envoy/extensions/filters/network/sni_cluster/v3/sni_cluster_pb.js'
@@ -7,7 +8,7 @@ import { readRbac } from './accept-rbac.ts'
 import { NO_TCP_PROXY, readTcpProxy } from './accept-tcp-proxy.ts'
 import { readDownstreamTls } from './accept-tls.ts'
 import type { FilterChainConfig, FilterChainMatch, RbacConfig } from './accept-types.ts'
-import { ISTIO_PROTOCOLS } from './istio-protocols.ts'
+import { DISCOVERY_PROTOCOLS, ISTIO_PROTOCOLS } from './istio-protocols.ts'
 
 /** Allow-list of `filter_chains`. */
 export const FILTER_CHAIN_FIELDS = {
@@ -97,6 +98,9 @@ function checkPassthrough(ctx: AcceptContext, match: FilterChainMatch, path: str
       `expected some of ${ISTIO_PROTOCOLS.join(', ')}: without a transport_socket only mesh TLS is passed through`,
     )
   }
+  // The one thing that is no workload and terminates mesh TLS: a cluster's discovery server, under names that no service can have.
+  const discovery = match.serverNames.length > 0 && match.serverNames.every(isReservedServerName)
+  if (discovery && match.applicationProtocols.every((name) => DISCOVERY_PROTOCOLS.includes(name))) return
   for (const [i, name] of match.applicationProtocols.entries()) {
     if (!ISTIO_PROTOCOLS.includes(name))
       ctx.refuse(

@@ -12,6 +12,7 @@ import {
 } from '../xds/gen/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js'
 import { authorizationFilters } from './authorization-rules.ts'
 import { type Callers, callerFilters } from './caller-rules.ts'
+import { type DiscoveryRoute, discoveryChain } from './discovery-route.ts'
 import { filter, seconds, TRUST_BUNDLES, tcpProxy } from './envoy.ts'
 import { type Chain, edge, mutualTls, passthroughMatch } from './gateway-listener.ts'
 import { handshakeCallers } from './handshake-callers.ts'
@@ -46,6 +47,8 @@ export interface EnvoyGatewayShape {
   readonly services: readonly EnvoyGatewayService[]
   /** Address ranges of load balancers that put the PROXY protocol in front. */
   readonly proxyProtocolSources: readonly string[]
+  /** Names that lead to the discovery server. */
+  readonly discovery: readonly DiscoveryRoute[]
   /** Its SDS file with its own certificate; empty: over ADS. */
   readonly credentialFile: string
 }
@@ -65,7 +68,8 @@ export function envoyGateway(shape: EnvoyGatewayShape): EnvoyGateway {
     if (!all) trust.set(name, trustDomains)
     return name
   }
-  const chains = namedOnce(shape.services).flatMap((service) => chainOf(service, shape, trustOf) ?? [])
+  const services = namedOnce(shape.services).flatMap((service) => chainOf(service, shape, trustOf) ?? [])
+  const chains = [...services, ...shape.discovery.map(discoveryChain)]
   const filterChains = chains.length > 0 ? chains : [nothingExposed()]
   const listener = create(ListenerSchema, {
     ...edge(bind, sources),

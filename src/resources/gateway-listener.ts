@@ -16,6 +16,7 @@ import { OWN_METADATA } from './accept-aliases.ts'
 import { PROXY_PROTOCOL_SOURCES } from './accept-listener-filters.ts'
 import { authorizationFilters } from './authorization-rules.ts'
 import { type Callers, callerFilters } from './caller-rules.ts'
+import { type DiscoveryRoute, discoveryChain } from './discovery-route.ts'
 import { filter, pack, seconds, socketAddress, tcpProxy, tlsContext, transportSocket } from './envoy.ts'
 import { ISTIO_PROTOCOLS } from './istio-protocols.ts'
 import { tellCaller } from './proxy-protocol-socket.ts'
@@ -31,12 +32,18 @@ export interface GatewayListenerShape {
   readonly passthrough: readonly { readonly upstream: string; readonly serverNames: readonly string[] }[]
   /** Address ranges of load balancers that put the PROXY protocol in front. */
   readonly proxyProtocolSources: readonly string[]
+  /** Names that lead to the discovery server. */
+  readonly discovery: readonly DiscoveryRoute[]
 }
 
 /** The listener of our own gateway: it decides before it connects, whoever speaks first, and reads what stands in our metadata. */
 export function gatewayListener(shape: GatewayListenerShape): Listener {
   const { bind, passthrough, policies, proxyProtocolSources: sources } = shape
-  const chains = [terminate(shape), ...passthrough.map((service) => passThrough(service, policies))]
+  const chains = [
+    terminate(shape),
+    ...passthrough.map((service) => passThrough(service, policies)),
+    ...shape.discovery.map(discoveryChain),
+  ]
   return create(ListenerSchema, {
     ...edge(bind, sources),
     filterChains: chains,

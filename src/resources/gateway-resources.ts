@@ -1,8 +1,10 @@
 import type { Model, ModelGateway } from '../model/types.ts'
+import { ClusterSchema } from '../xds/gen/envoy/config/cluster/v3/cluster_pb.js'
 import { ListenerSchema } from '../xds/gen/envoy/config/listener/v3/listener_pb.js'
 import { SecretSchema } from '../xds/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.js'
 import { TYPE } from '../xds/types.ts'
 import { callersOf } from './caller-rules.ts'
+import { type DiscoveryDoor, discoveryCluster, discoveryRoutes } from './discovery-route.ts'
 import { type DomainBundle, TRUST_BUNDLES, trustBundleSecret } from './envoy.ts'
 import { type EnvoyGatewayShape, envoyGateway } from './envoy-gateway-listener.ts'
 import { type GatewayListenerShape, gatewayListener } from './gateway-listener.ts'
@@ -24,6 +26,8 @@ export interface GatewayOptions {
   readonly secrets: boolean
   /** An Envoy's SDS file with its own certificate; empty for our gateway. */
   readonly credentialFile: string
+  /** Where the discovery server of this cluster is, for those of its peers; absent: they have another way. */
+  readonly door?: DiscoveryDoor | undefined
 }
 
 /**
@@ -48,7 +52,10 @@ export function gatewayResources(
   addUpstreams(builder, routes, { credentialFile, ours })
   const { proxyProtocolSources } = gateway
   const policies = withParts(model.authorization.get(`${gateway.namespace}/${gateway.name}`) ?? [], routes)
-  const common = { bind, callers: callersOf(model, options), policies, proxyProtocolSources }
+  const discovery = discoveryRoutes(model, options.door)
+  for (const route of discovery)
+    builder.message(TYPE.cluster, ClusterSchema, route.name, route, () => discoveryCluster(route))
+  const common = { bind, callers: callersOf(model, options), policies, proxyProtocolSources, discovery }
   const trust = ours ? ourListener(builder, common, routes) : envoyListener(builder, common, routes, options)
   if (!options.secrets) return builder
   builder.message(TYPE.secret, SecretSchema, TRUST_BUNDLES, bundles, () => trustBundleSecret(bundles))

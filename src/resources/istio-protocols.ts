@@ -9,3 +9,6 @@ export const ISTIO_PROTOCOLS: readonly string[] = [
   'istio-http/1.1',
   'istio-h2',
 ]
+
+/** What a discovery server speaks in TLS, and what the chains that lead to one ask for. */
+export const DISCOVERY_PROTOCOLS: readonly string[] = ['h2', 'http/1.1']

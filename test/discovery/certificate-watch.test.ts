@@ -97,7 +97,7 @@ t.test(
     t.teardown(() => Promise.all([first.stop(), second.stop()]))
     await first.apply(peer('cluster-2', second.ca.bundlePem))
     const leaf = (cluster: TestCluster, of: string) =>
-      cluster.discovery.certificates().some((one) => one.cluster === of && one.role === 'leaf')
+      cluster.discovery.federation.certificates().some((one) => one.cluster === of && one.role === 'leaf')
     await second.poll('the server', () => leaf(second, 'cluster-1'))
     await first.poll('the client', () => leaf(first, 'cluster-2'))
     t.ok(leaf(first, 'cluster-1') && leaf(second, 'cluster-2'), 'their own too')

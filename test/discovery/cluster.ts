@@ -67,7 +67,7 @@ export class TestCluster {
       svidLifetimeMs: options.svidLifetimeMs,
       hostAddresses: options.hostAddresses,
       ...(signing && { signingCa: { current: () => signing, problems: () => [] } }),
-      pods: { cluster: name, image: 'isthmus:test', discovery: '127.0.0.1:15012' },
+      pods: { cluster: name, image: 'isthmus:test', discovery: '' },
     })
   }
 

@@ -95,6 +95,7 @@ t.test('a name of two services leads to the one whose own name it is, or to the 
       callers,
       policies: [],
       proxyProtocolSources: [],
+      discovery: [],
       credentialFile: '',
     },
     services: [
