@@ -172,7 +172,7 @@ export class StreamAuthorizer {
     if (!room.ok) return fail({ code: GRPC.resourceExhausted, message: room.error, reason: 'too-many-views' })
     const granted = this.#granted.get(peer) ?? new Map<string, string>()
     this.#granted.set(peer, granted.set(typeUrl, name))
-    if (typeUrl === TYPE.withdrawal && grant.view.kind === 'gateway')
+    if (typeUrl === TYPE.withdrawal && grant.view.kind === 'gateway' && client !== undefined)
       return ok(this.#options.withdrawal(node.id, grant.view.gateway, name))
     const view = views.source(grant.view)
     const { minter } = this.#options

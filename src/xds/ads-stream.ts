@@ -126,11 +126,15 @@ export class AdsStream {
     return undefined
   }
 
-  /** How many types, and how many names in all, the client has asked for. */
-  size(): { readonly types: number; readonly names: number } {
+  /** How many types, and how many names in all, the client has asked for; and how long these are together (UTF-16 units). */
+  size(): { readonly types: number; readonly names: number; readonly nameLength: number } {
     let names = 0
-    for (const subscription of this.#subscriptions.values()) names += subscription.size
-    return { types: this.#subscriptions.size, names }
+    let nameLength = 0
+    for (const { size } of this.#subscriptions.values()) {
+      names += size.names
+      nameLength += size.length
+    }
+    return { types: this.#subscriptions.size, names, nameLength }
   }
 
   status(nowMs: number): Readonly<Record<string, TypeStatus>> {

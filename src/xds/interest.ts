@@ -25,6 +25,7 @@ export class Interest {
   wildcard = false
   #legacy: boolean
   #first = true
+  #length = 0
 
   constructor(allowsLegacyWildcard: boolean) {
     this.#legacy = allowsLegacyWildcard
@@ -32,6 +33,11 @@ export class Interest {
 
   get names(): ReadonlySet<string> {
     return this.#names
+  }
+
+  /** How many names, and how long they are together (UTF-16 units). */
+  get size(): { readonly names: number; readonly length: number } {
+    return { names: this.#names.size, length: this.#length }
   }
 
   covers(name: string): boolean {
@@ -46,7 +52,10 @@ export class Interest {
     this.wildcard = wanted.delete(WILDCARD) || this.#legacy
     const asked = [...wanted].filter((name) => !this.names.has(name))
     const dropped = [...this.names].filter((name) => !wanted.has(name) && !this.wildcard)
-    if (asked.length > 0 || this.names.size !== wanted.size) this.#own(wanted)
+    if (asked.length > 0 || this.names.size !== wanted.size) {
+      this.#own(wanted)
+      this.#length = lengthOf(wanted)
+    }
     this.#first = false
     return { asked, dropped, wildcard: switched(before, this.wildcard) }
   }
@@ -59,6 +68,7 @@ export class Interest {
     const shared = this.names.size + unsubscribe.length === 0 ? sharedSet(subscribe) : undefined
     if (shared !== undefined && !shared.has(WILDCARD)) {
       this.#names = shared
+      this.#length = lengthOf(shared)
       this.#shared = true
       return { asked: subscribe, dropped: [], wildcard: switched(before, this.wildcard) }
     }
@@ -68,6 +78,7 @@ export class Interest {
     for (const name of subscribe) {
       if (name === WILDCARD) this.wildcard = true
       else {
+        if (!names.has(name)) this.#length += name.length
         names.add(name)
         asked.add(name)
       }
@@ -77,6 +88,7 @@ export class Interest {
     for (const name of unsubscribe) {
       // What was never wanted by name cannot be unsubscribed.
       if (name === WILDCARD || !names.delete(name)) continue
+      this.#length -= name.length
       // The wildcard may still cover it, and the client has forgotten it: it must be told which.
       if (this.wildcard) asked.add(name)
       else {
@@ -93,6 +105,12 @@ export class Interest {
     else if (this.#shared) this.#names = new Set(names)
     this.#shared = false
   }
+}
+
+function lengthOf(names: Iterable<string>): number {
+  let length = 0
+  for (const name of names) length += name.length
+  return length
 }
 
 function switched(before: boolean, after: boolean): InterestChange['wildcard'] {

@@ -21,6 +21,8 @@ export interface StreamLimits extends RequestLimits {
   readonly maxMessageBytes: number
   /** Names that one stream may want, all types together. */
   readonly maxNames: number
+  /** What they may be long together, UTF-16 units. */
+  readonly maxNamesLength: number
   /** How long an unanswered response holds back the next, milliseconds. */
   readonly ackTimeoutMs: number
   /** Where a response that can be split is split, bytes. */
@@ -210,9 +212,10 @@ export class ServerStream {
         'xds client refused resources',
       )
     }
-    const { maxNames } = this.#host.limits
-    if (this.#state.size().names > maxNames) {
-      const message = `more than ${maxNames} resource names on one stream`
+    const { maxNames, maxNamesLength } = this.#host.limits
+    const { names, nameLength } = this.#state.size()
+    if (names > maxNames || nameLength > maxNamesLength) {
+      const message = `more than ${maxNames} resource names, or names of more than ${maxNamesLength} characters, on one stream`
       return { code: GRPC.resourceExhausted, message, reason: 'too-many-names' }
     }
     this.#schedule()

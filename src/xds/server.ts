@@ -41,6 +41,7 @@ export interface XdsServerLimits extends StreamLimits, StatusLimits {
 const DEFAULT_LIMITS: XdsServerLimits = {
   maxMessageBytes: 16 * 1024 * 1024,
   maxNames: 100_000,
+  maxNamesLength: 8 * 1024 * 1024,
   maxTypes: 32,
   maxRequestsPerSecond: 500,
   requestBurst: 20_000,

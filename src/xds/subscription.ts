@@ -68,8 +68,8 @@ export class Subscription {
     return !this.awaiting && this.#dirty.size === 0 && !this.#owed && this.#whole === undefined
   }
 
-  get size(): number {
-    return this.#interest.names.size
+  get size(): Interest['size'] {
+    return this.#interest.size
   }
 
   status(): SubscriptionStatus {

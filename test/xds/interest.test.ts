@@ -88,6 +88,23 @@ t.test('what is wanted follows the model, Delta', async (t) => {
   t.pass()
 })
 
+t.test('how long the names are together is known at any time', async (t) => {
+  const some = fc.array(fc.string({ maxLength: 6 }), { maxLength: 6 })
+  fc.assert(
+    fc.property(fc.boolean(), fc.array(fc.tuple(some, some), { maxLength: 8 }), (sotw, steps) => {
+      const interest = new Interest(true)
+      for (const [add, drop] of steps) {
+        if (sotw) interest.replace(add)
+        else interest.update(add, drop)
+        const length = [...interest.names].reduce((sum, name) => sum + name.length, 0)
+        assert.deepEqual(interest.size, { names: interest.names.size, length })
+      }
+    }),
+    { seed: 41, numRuns: 300 },
+  )
+  t.pass()
+})
+
 t.test('the examples of the specification', async (t) => {
   const sotw = new Interest(true)
   t.equal(sotw.replace([]).wildcard, 'on', 'an empty first request is the legacy wildcard')

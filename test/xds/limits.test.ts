@@ -106,3 +106,11 @@ t.test('not ready, and shutting down, are refused as such', async (t) => {
     ],
   )
 })
+
+t.test('names that are few and long are too many too', async (t) => {
+  const { open, server } = await start(t, { limits: { maxNamesLength: 3_000 } })
+  const stream = open()
+  for (const n of [1, 2, 3, 4]) stream.send({ typeUrl: TYPE.cluster, names: [`${n}`.repeat(1_000)] })
+  t.match(await stream.status, { code: 8, details: /names of more than 3000 characters/ })
+  t.equal(server.refusals.get('too-many-names'), 1)
+})
