@@ -1,3 +1,4 @@
+import { DISCOVERY_NAMESPACE } from '../identity/spiffe-id.ts'
 import type { Cluster, Secret } from '../objects/types.ts'
 import { type Conditions, nameOf } from './conditions.ts'
 import { byText, type Labels } from './labels.ts'
@@ -17,7 +18,10 @@ export interface ClusterSet {
   readonly objects: ReadonlyMap<string, Cluster>
 }
 
-/** Secrets labelled `isthmus.io/peer: "true"`. One per cluster, the first by name; ourselves and incomplete ones never. */
+/**
+ * Secrets labelled `isthmus.io/peer: "true"` in discovery's own namespace: whoever may write a Secret in another must not say whom this
+ * cluster trusts. One per cluster, the first by name; ourselves and incomplete ones never.
+ */
 export function readPeers(secrets: readonly Secret[], self: string, conditions: Conditions): readonly Peer[] {
   const peers = new Map<string, Peer>()
   for (const secret of [...secrets].sort((a, b) => byText(nameOf(a), nameOf(b)))) {
@@ -27,7 +31,11 @@ export function readPeers(secrets: readonly Secret[], self: string, conditions: 
       ([, value]) => value.trim() === '',
     )
     const other = peers.get(cluster)
-    if (missing.length > 0) {
+    const { namespace } = secret.metadata
+    if (namespace !== DISCOVERY_NAMESPACE) {
+      const message = `metadata.namespace: "${namespace}" names no peers, only Secrets of "${DISCOVERY_NAMESPACE}" do`
+      conditions.fails(secret, 'Accepted', 'InvalidPeer', message)
+    } else if (missing.length > 0) {
       const fields = missing.map(([key]) => `data.${key}`).join(', ')
       conditions.fails(
         secret,

@@ -204,7 +204,7 @@ export interface GatewayPolicy {
   readonly rules: readonly GatewayRule[]
 }
 
-/** A cluster that exchanges exports with this one: a Secret labelled `isthmus.io/peer: "true"`. */
+/** A cluster that exchanges exports with this one: a Secret of discovery's namespace labelled `isthmus.io/peer: "true"`. */
 export interface Peer {
   readonly cluster: string
   readonly trustDomain: string

@@ -54,6 +54,20 @@ t.test(
   },
 )
 
+t.test('nobody becomes a peer, or takes the place of one, by a Secret of another namespace', async (t) => {
+  // Sorted by name it comes first.
+  const { metadata, ...rest } = peerSecret('c2', 'evil.local') as { metadata: object }
+  const evil = { ...rest, metadata: { ...metadata, namespace: 'bookinfo' } } as ReturnType<typeof peerSecret>
+  const model = modelOf(manifests(evil, peerSecret('c2')))
+  t.match(model.peers, [{ cluster: 'c2', trustDomain: 'c2.local', source: 'Secret/isthmus-system/peer-c2' }])
+  t.equal(model.peers.length, 1)
+  t.equal(model.clusterByTrustDomain.has('evil.local'), false)
+  t.match(
+    said(model, 'Secret/bookinfo/peer-c2').join('\n'),
+    /Accepted=False InvalidPeer: metadata.namespace: "bookinfo" names no peers, only Secrets of "isthmus-system" do/,
+  )
+})
+
 t.test('a Secret that is no peer is ignored; a broken peer is named with its field', async (t) => {
   const bad = peerSecret('c2')
   const model = modelOf(
