@@ -51,7 +51,7 @@ export interface NodeInfo {
   readonly clientFeatures?: readonly string[]
 }
 
-/** Where a stream comes from, as the transport proved it. */
+/** Where a stream comes from, as the transport proved it. One object for each stream: what is kept for a stream is kept by it. */
 export interface StreamPeer {
   /** DER of the client's leaf certificate; undefined on a clear-text listener. */
   readonly certificate: Uint8Array | undefined

@@ -14,7 +14,7 @@ import { MessageReader, messagePrefix } from '../../src/xds/grpc.ts'
 import type { Variant, XdsRequest } from '../../src/xds/messages.ts'
 import { METHODS } from '../../src/xds/methods.ts'
 import { isMcpType, type NodeInfo, TYPE, type XdsResource } from '../../src/xds/types.ts'
-import { gateway, peer, reachability, service, setting, workspace } from '../resources/world.ts'
+import { gateway, peer, reachability, service, setting, workspace, yamlOf } from '../resources/world.ts'
 import { request } from '../xds/fixtures.ts'
 import { TestCluster } from './cluster.ts'
 
@@ -412,6 +412,31 @@ t.test(
   },
 )
 
+t.test('streams of one connection are two clients: each its own view and its own key', async (t) => {
+  const session = await open(own, 'bookinfo', 'eastwest-gateway')
+  const questions = [
+    { typeUrl: TYPE.cluster, names: [] },
+    { typeUrl: TYPE.secret, names: ['default'] },
+  ]
+  const said = { cluster: '', metadata: {}, locality: { region: '', zone: '' }, userAgentName: 'envoy' }
+  const keyed = (came: readonly Sent[]) => came.some(({ resource }) => resource.name === 'default')
+  const [path = ''] = ads ?? []
+  const [asGateway, asSidecar] = await Promise.all(
+    ['router~1~eastwest-gateway.bookinfo~x', 'sidecar~1~sleep.bookinfo~x'].map((id) =>
+      ask(session, path, { id, ...said }, questions, keyed),
+    ),
+  )
+  const keys = [asGateway, asSidecar].map((came) => {
+    const read = came?.map(({ resource }) => resource).find(({ name }) => name === 'default')
+    const secret = read && readCertificate(read)
+    return secret?.ok === true ? secret.value.privateKey : ''
+  })
+  t.match(keys, [/PRIVATE KEY/, /PRIVATE KEY/])
+  t.not(keys[0], keys[1])
+  t.ok(asGateway?.some(({ resource }) => ofGateway(resource)))
+  t.notOk(asSidecar?.some(({ resource }) => ofGateway(resource)))
+})
+
 t.test(
   'three clusters under one trust domain and root: the third, which no link names, is refused by name',
   async (t) => {
@@ -454,4 +479,26 @@ t.test('what node says of cluster, network and namespace must be what the certif
   const metadata = { CLUSTER_ID: 'cluster-1', NETWORK: 'cluster-1-network' }
   const honest = (await cluster.client({ id: sidecar, metadata }, sleep)).start(TYPE.cluster)
   await honest.until('its view', () => honest.answered(TYPE.cluster))
+})
+
+t.test('while networks are being renamed a client may still say the old name', async (t) => {
+  const metadata = { organization: 'acme', name: 'cluster-1' }
+  const spec = { network: 'renamed', trustDomain, locality: { region: 'region-of-cluster-1' } }
+  await cluster.apply(yamlOf({ apiVersion: 'api.tsb.tetrate.io/v2', kind: 'Cluster', metadata, spec }))
+  await cluster.until('the new name', () => cluster.discovery.model?.self.network === 'renamed')
+  t.ok((cluster.discovery.model?.transition.pending.length ?? 0) > 0, 'the rules do not know it yet')
+  const say = async (network: string) =>
+    (
+      await cluster.client(
+        { id: 'sidecar~1~sleep.bookinfo~x', metadata: { NETWORK: network } },
+        { namespace: 'bookinfo', serviceAccount: 'sleep' },
+      )
+    ).start(TYPE.cluster)
+  for (const network of ['cluster-1-network', 'renamed']) {
+    const served = await say(network)
+    await served.until(network, () => served.answered(TYPE.cluster))
+    served.stop()
+  }
+  const refused = await say('cluster-2-network')
+  await refused.until('the refusal', ({ lastError }) => /which is on network "renamed"/.test(lastError))
 })
