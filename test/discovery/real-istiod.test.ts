@@ -1,6 +1,8 @@
 // What a real istiod makes of what our discovery tells it. Its Kubernetes API holds the same Services and pods as the cluster's.
+import { once } from 'node:events'
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { fromBinary } from '@bufbuild/protobuf'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { stringify } from 'yaml'
 import { type Ca, createCa } from '../../src/identity/ca.ts'
 import { ClusterSchema } from '../../src/xds/gen/envoy/config/cluster/v3/cluster_pb.js'
@@ -69,32 +71,61 @@ const RULE = {
   spec: { host: 'reviews', subsets: ['v1', 'v2'].map((version) => ({ name: version, labels: { version } })) },
 }
 
+/** A stock sidecar. */
+const NODE = {
+  id: 'sidecar~10.2.0.9~sleep-1.bookinfo~bookinfo.svc.cluster.local',
+  cluster: 'sleep.bookinfo',
+  metadata: {
+    CLUSTER_ID: 'cluster-2',
+    NAMESPACE: 'bookinfo',
+    ISTIO_VERSION: '1.31.0',
+    LABELS: { app: 'sleep' },
+  },
+  locality: { region: '', zone: '' },
+  userAgentName: 'envoy',
+}
+const SETTING = {
+  kind: 'WorkspaceSetting',
+  namespace: '',
+  organization: 'acme',
+  tenant: 'eng',
+  workspace: 'bookinfo-ws',
+  name: 'bookinfo-ws-setting',
+} as const
+
+/** A cluster that serves reviews, and one that imports it, with `local` objects of its own. */
+async function world(t: Test, local: readonly object[] = []) {
+  const [home, away] = (await Promise.all(
+    ['cluster-1', 'cluster-2'].map((name) => createCa({ trustDomain: `${name}.local` })),
+  )) as [Ca, Ca]
+  const networks = reachability(['cluster-1', 'cluster-2'], { 'cluster-2-network': 'cluster-1-network' })
+  const first = await TestCluster.start('cluster-1', {
+    ca: home,
+    yaml:
+      yamlOf(...reviews(1, 'v1', 'v2', 'v2'), RULE) +
+      gateway('203.0.113.10') +
+      workspace +
+      setting() +
+      networks +
+      peer('cluster-2', away.bundlePem),
+  })
+  t.teardown(() => first.stop())
+  const second = await TestCluster.start('cluster-2', {
+    ca: away,
+    yaml: yamlOf(...local) + networks + peer('cluster-1', home.bundlePem, `127.0.0.1:${first.port}`),
+  })
+  t.teardown(() => second.stop())
+  await second.until('the import', () => second.discovery.model?.imports.length === 1)
+
+  return { first, second }
+}
+
 t.test(
   'local workloads come first, remote gateways behind them, whole and by subset',
   { skip: WITHOUT_ISTIOD },
   async (t) => {
-    const [home, away] = (await Promise.all(
-      ['cluster-1', 'cluster-2'].map((name) => createCa({ trustDomain: `${name}.local` })),
-    )) as [Ca, Ca]
-    const networks = reachability(['cluster-1', 'cluster-2'], { 'cluster-2-network': 'cluster-1-network' })
-    const first = await TestCluster.start('cluster-1', {
-      ca: home,
-      yaml:
-        yamlOf(...reviews(1, 'v1', 'v2', 'v2'), RULE) +
-        gateway('203.0.113.10') +
-        workspace +
-        setting() +
-        networks +
-        peer('cluster-2', away.bundlePem),
-    })
-    t.teardown(() => first.stop())
     const local = reviews(2, 'v1')
-    const second = await TestCluster.start('cluster-2', {
-      ca: away,
-      yaml: yamlOf(...local) + networks + peer('cluster-1', home.bundlePem, `127.0.0.1:${first.port}`),
-    })
-    t.teardown(() => second.stop())
-    await second.until('the import', () => second.discovery.model?.imports.length === 1)
+    const { second } = await world(t, local)
 
     const istiod = await startIstiod(
       'cluster-2.local',
@@ -115,19 +146,7 @@ t.test(
     )
     const sidecar = new RawStream(istiod.ads, 'sotw')
     t.teardown(() => sidecar.close())
-    const node = {
-      id: 'sidecar~10.2.0.9~sleep-1.bookinfo~bookinfo.svc.cluster.local',
-      cluster: 'sleep.bookinfo',
-      metadata: {
-        CLUSTER_ID: 'cluster-2',
-        NAMESPACE: 'bookinfo',
-        ISTIO_VERSION: '1.31.0',
-        LABELS: { app: 'sleep' },
-      },
-      locality: { region: '', zone: '' },
-      userAgentName: 'envoy',
-    }
-    sidecar.send({ typeUrl: TYPE.cluster, node })
+    sidecar.send({ typeUrl: TYPE.cluster, node: NODE })
     const { resources } = await sidecar.next()
     const clusters = new Map(
       resources.map(({ body }) => fromBinary(ClusterSchema, body)).map((each) => [each.name, each]),
@@ -148,7 +167,7 @@ t.test(
       t.strictSame(pinned, [GATEWAY, 'spiffe://cluster-2.local/ns/bookinfo/sa/reviews'], name)
     }
 
-    sidecar.send({ typeUrl: TYPE.endpoints, node, names })
+    sidecar.send({ typeUrl: TYPE.endpoints, node: NODE, names })
     const found = new Map<string, [string, number][]>()
     while (found.size < names.length) {
       const response = await sidecar.next()
@@ -182,5 +201,70 @@ t.test(
         [['203.0.113.10', 0]],
       ],
     )
+  },
+)
+
+/** The name of every upstream that istiod gives to a sidecar now. */
+async function upstreamsOf(ads: string): Promise<string[]> {
+  const sidecar = new RawStream(ads, 'sotw')
+  sidecar.send({ typeUrl: TYPE.cluster, node: NODE })
+  const { resources } = await sidecar.next()
+  sidecar.close()
+  return resources.map(({ body }) => fromBinary(ClusterSchema, body).name)
+}
+
+t.test(
+  'while discovery is away istiod keeps what it has; when it is back it takes what is new',
+  { skip: WITHOUT_ISTIOD },
+  async (t) => {
+    const { first, second } = await world(t)
+    // Between the two: discovery is away when nobody answers here.
+    const open = new Set<Socket>()
+    let away = false
+    const relay = createServer((socket) => {
+      if (away) return void socket.destroy()
+      const upstream = connect({ host: '127.0.0.1', port: second.plainPort })
+      for (const each of [socket, upstream]) {
+        open.add(each)
+        each.on('error', () => {})
+        each.on('close', () => {
+          open.delete(each)
+          socket.destroy()
+          upstream.destroy()
+        })
+      }
+      socket.pipe(upstream).pipe(socket)
+    }).listen(0, '127.0.0.1')
+    await once(relay, 'listening')
+    t.teardown(() => {
+      relay.close()
+      for (const each of open) each.destroy()
+    })
+    const istiod = await startIstiod('cluster-2.local', (relay.address() as AddressInfo).port)
+    t.teardown(() => istiod.stop())
+    const upstream = `outbound|9080||${HOST}`
+    const poll = async (what: string, holds: () => Promise<boolean>): Promise<void> => {
+      let held = false
+      await second.poll(
+        what,
+        () => {
+          void holds().then((yes) => {
+            held ||= yes
+          })
+          return held
+        },
+        20_000,
+      )
+    }
+    await poll('istiod to be ready', () => istiod.ready())
+    t.ok((await upstreamsOf(istiod.ads)).includes(upstream))
+
+    away = true
+    for (const each of open) each.destroy()
+    await first.store.delete(SETTING)
+    await second.until('no import', () => second.discovery.model?.imports.length === 0)
+    t.ok((await upstreamsOf(istiod.ads)).includes(upstream), 'it keeps what it has')
+    away = false
+    await poll('the import to go', async () => !(await upstreamsOf(istiod.ads)).includes(upstream))
   },
 )
