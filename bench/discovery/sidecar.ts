@@ -120,7 +120,11 @@ export class Sidecar {
       this.#flush()
     } else if (type === FRAME.headers && (flags & FLAG.endStream) !== 0)
       this.#events.onEnd(this, 'the stream ended')
-    else if (type === FRAME.reset || type === FRAME.goaway) this.#events.onEnd(this, `frame of type ${type}`)
+    else if (type === FRAME.reset || type === FRAME.goaway)
+      this.#events.onEnd(
+        this,
+        `frame of type ${type}: ${payload.toString('latin1').replaceAll(/[^ -~]/g, '.')} ${payload.toString('hex').slice(0, 32)}`,
+      )
   }
 
   #onSettings(payload: Buffer): void {

@@ -12,6 +12,7 @@ import { nonceTail, sharedFrame } from './frames.ts'
 import { closeSoon, GRPC, MessageReader, type Refusal, trailersOf } from './grpc.ts'
 import type { Variant, XdsRequest } from './messages.ts'
 import { RequestGate, type RequestLimits } from './request-gate.ts'
+import { SlicedWriter } from './sliced-writer.ts'
 import type { Changes, ViewSource } from './snapshot-cache.ts'
 import type { View } from './subscription-rules.ts'
 import type { NodeInfo, StreamPeer } from './types.ts'
@@ -64,6 +65,7 @@ const GRPC_CLIENT_BYTES = 4 * 1024 * 1024
 
 export class ServerStream {
   readonly #stream: ServerHttp2Stream
+  readonly #writer: SlicedWriter
   readonly #variant: Variant
   readonly #gate: RequestGate
   readonly #peer: StreamPeer
@@ -91,6 +93,7 @@ export class ServerStream {
     host: StreamHost,
   ) {
     this.#stream = stream
+    this.#writer = new SlicedWriter(stream, stream.session?.encrypted === true)
     this.#variant = variant
     this.#gate = new RequestGate(onlyType, host.limits)
     this.#peer = peer
@@ -108,8 +111,8 @@ export class ServerStream {
     stream.on('data', (chunk: Buffer) => this.#onData(chunk))
     stream.on('end', () => this.end({ code: GRPC.ok, message: '' }))
     stream.on('drain', () => {
-      this.#blocked = false
-      this.#flush()
+      this.#blocked = !this.#writer.resume()
+      if (!this.#blocked) this.#flush()
     })
     stream.on('error', (error) =>
       host.logger.debug({ err: error, node: this.#gate.node?.id }, 'xds stream error'),
@@ -154,7 +157,10 @@ export class ServerStream {
         { node: this.#gate.node?.id, address: this.#peer.address, ...why },
         'xds stream ended',
       )
-    if (!this.#stream.destroyed) this.#stream.end()
+    if (!this.#stream.destroyed) {
+      this.#writer.finish()
+      this.#stream.end()
+    }
     closeSoon(this.#stream, this.#host.clock)
   }
 
@@ -281,10 +287,7 @@ export class ServerStream {
       const frame = sharedFrame(this.#variant, push, source.identifier?.() ?? '')
       const tail = nonceTail(push.nonce)
       this.#warnOfSize(push.typeUrl, frame.length)
-      this.#stream.cork()
-      this.#stream.write(frame)
-      this.#blocked = !this.#stream.write(tail)
-      this.#stream.uncork()
+      this.#blocked = !this.#writer.write(frame, tail)
       this.#bytesSent += frame.length + tail.length
       this.#pushes++
     }
