@@ -126,6 +126,7 @@ export class Discovery {
     this.#hostNames = new HostNames(options.hostAddresses?.(() => this.#recompute.trigger()))
     this.#drains = new GatewayDrains({
       nodeIds: () => this.#server.clients().map(({ nodeId }) => nodeId),
+      pods: () => options.store.list('Pod'),
       changed: () => this.#recompute.trigger(),
       settled: (timeoutMs) => this.#server.settled(timeoutMs),
       clock: this.#clock,

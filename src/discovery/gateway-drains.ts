@@ -3,6 +3,7 @@
 // (TYPE.withdrawal); the one resource of that type changes once it is withdrawn. The end of the stream is the end of the matter.
 import type { Clock } from '../lib/clock.ts'
 import type { Model, ModelGateway } from '../model/types.ts'
+import type { Pod } from '../objects/types.ts'
 import { rawResource } from '../xds/resource.ts'
 import type { Changes, ViewSource } from '../xds/snapshot-cache.ts'
 import { type Snapshot, TYPE } from '../xds/types.ts'
@@ -16,6 +17,8 @@ const SETTLE_MS = 2_500
 export interface GatewayDrainsOptions {
   /** `node.id` of every open stream. */
   nodeIds(): readonly string[]
+  /** The cluster's pods: a pod of the gateway may be connected to another replica of this server. */
+  pods(): readonly Pod[]
   /** Other gateways are withdrawn now: views have to be computed anew, and `computed` to be called. */
   changed(): void
   /** Resolves once every client has answered what it was sent. */
@@ -42,7 +45,7 @@ export class GatewayDrains {
     this.#options = options
   }
 
-  /** Gateways, as `namespace/name`, all of whose pods that are connected drain. */
+  /** Gateways, as `namespace/name`, of which no pod serves that does not drain. */
   get withdrawn(): ReadonlySet<string> {
     return this.#withdrawn
   }
@@ -106,17 +109,26 @@ export class GatewayDrains {
     this.#cancelLook = this.#options.clock.after(ms, () => this.#look())
   }
 
-  /** Gateways that drain and of which no other pod is connected. */
+  /** Gateways that drain and of which no other pod is connected, or known to be ready. */
   #alone(): ReadonlySet<string> {
     const alone = new Set([...this.#draining].map(({ gateway }) => gateway))
     if (alone.size === 0) return alone
     const draining = new Set([...this.#draining].map(({ nodeId }) => nodeId))
+    const leaving = new Set([...draining].map((id) => id.split('~')[1] ?? ''))
     for (const id of this.#options.nodeIds()) {
       const node = draining.has(id) ? undefined : parseNodeId(id)
       if (node?.ok && node.value.kind === 'router') alone.delete(`${node.value.namespace}/${node.value.name}`)
     }
+    for (const pod of alone.size === 0 ? [] : this.#options.pods()) {
+      if (pod.ready && !pod.podIPs.some((ip) => leaving.has(ip))) alone.delete(gatewayOf(pod))
+    }
     return alone
   }
+}
+
+/** Named as the model names what runs gateways: by the label `app`, else by the service account. */
+function gatewayOf({ metadata, spec }: Pod): string {
+  return `${metadata.namespace}/${metadata.labels['app'] ?? (spec.serviceAccountName || 'default')}`
 }
 
 const WITHDRAWAL = 'withdrawal'

@@ -7,7 +7,7 @@ import { systemClock } from '../../src/lib/clock.ts'
 import { HealthStatus } from '../../src/xds/gen/envoy/config/core/v3/health_check_pb.js'
 import { ClusterLoadAssignmentSchema } from '../../src/xds/gen/envoy/config/endpoint/v3/endpoint_pb.js'
 import { TYPE } from '../../src/xds/types.ts'
-import { gateway, peer, reachability, service, setting, workspace } from '../resources/world.ts'
+import { gateway, peer, reachability, service, setting, workspace, yamlOf } from '../resources/world.ts'
 import { type Seen, TestCluster } from './cluster.ts'
 
 const [ca1, ca2] = await Promise.all(
@@ -114,6 +114,7 @@ t.test('a caller that never answers holds up no gateway for long', async (t) => 
   const asked: number[] = []
   const drains = new GatewayDrains({
     nodeIds: () => [pod('10.0.0.7').id],
+    pods: () => [],
     changed: () => changes++,
     settled: async (timeoutMs) => {
       asked.push(timeoutMs)
@@ -143,6 +144,28 @@ t.test('a caller that never answers holds up no gateway for long', async (t) => 
   drains.computed()
   t.match(await told, /some client has not answered in 2500 ms/)
   t.same(asked, [2_500])
+})
+
+t.test('a ready pod that is connected to another replica of discovery serves too', async (t) => {
+  const yaml = yamlOf({
+    apiVersion: 'v1',
+    kind: 'Pod',
+    metadata: { name: 'eastwest-gateway-2', namespace: 'bookinfo', labels: { app: 'eastwest-gateway' } },
+    spec: { serviceAccountName: 'eastwest-gateway', containers: [{ name: 'gateway', image: 'isthmus' }] },
+    status: { podIP: '10.0.0.30', conditions: [{ type: 'Ready', status: 'True' }] },
+  })
+  await first.apply(yaml)
+  const leaving = (await first.client(pod('10.0.0.7'), gatewayIdentity)).start()
+  await leaving.until('its listener', (seen) => seen.names(TYPE.listener).length > 0)
+  leaving.subscribe(TYPE.withdrawal)
+  await leaving.until('an answer', (seen) => Boolean(heard(seen)))
+  t.equal(heard(leaving), 'other pods serve')
+  const itself = (await first.client(pod('10.0.0.30'), gatewayIdentity)).start()
+  itself.subscribe(TYPE.withdrawal)
+  await itself.until('an answer', (seen) => Boolean(heard(seen)))
+  t.match(heard(itself), /every client has answered/, 'its own readiness is not another')
+  leaving.stop()
+  itself.stop()
 })
 
 t.test('only a gateway can be withdrawn, and only itself', async (t) => {
