@@ -53,6 +53,8 @@ export class ClientType {
   /** The request that tells the stream what it has not been told, or undefined when there is nothing to tell. */
   request(node: NodeInfo | undefined): XdsRequest | undefined {
     const told = this.#told
+    // Of listeners and clusters an empty first request would want everything.
+    if (told === undefined && this.#wholeState && !this.#wildcard && this.#wanted.size === 0) return undefined
     if (told === undefined) return this.#first(node)
     const added = [...this.#wanted].filter((name) => !told.names.has(name))
     const dropped = [...told.names].filter((name) => !this.#wanted.has(name))

@@ -206,6 +206,29 @@ t.test('watches of one type share its subscription, and a stalled type holds up 
   t.throws(() => xds.watch(CLUSTER, '*'), /stopped/)
 })
 
+t.test('a type of which nothing is wanted any more is not asked for on the next stream', async (t) => {
+  const { cache, server, port } = await start(t)
+  cache.set(
+    new Map([
+      [TYPE.cluster, byName(cluster('a'))],
+      [TYPE.listener, byName(listener('l'))],
+    ]),
+  )
+  const xds = connect(t, port)
+  const one = xds.watch(CLUSTER, ['a'])
+  await next(reader(one))
+  one.stop()
+  const listeners = reader(xds.watch(LISTENER, '*'))
+  await next(listeners)
+  const following = listeners.next()
+  xds.reconnect()
+  const asked = () => Object.keys(server.clients().find(({ types }) => TYPE.listener in types)?.types ?? {})
+  while (server.clients().length !== 1 || asked().length === 0) await nextTurn()
+  cache.setType(TYPE.listener, byName(listener('l', 2)))
+  await following
+  t.strictSame(asked(), [TYPE.listener])
+})
+
 t.test('only the time of a stream that is up says that a name does not exist', async (t) => {
   const clock = new HandClock()
   const wanted: unknown[] = []
