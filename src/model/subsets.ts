@@ -42,14 +42,21 @@ export function collectSubsets(
   conditions: Conditions,
 ): readonly ModelSubset[] {
   const subsets = new Map<string, ModelSubset>()
+  const serverNames = new Set<string>()
   for (const rule of rulesFor(service.namespace, rules, conditions)) {
     for (const [i, { name, labels }] of rule.spec.subsets.entries()) {
+      // One that is shortened for TLS may come out as what another is called.
+      const serverName = formatServerName({ port: 1, subset: name, host: service.host })
       const mistake =
         mistakeIn(service, name, labels) ??
-        (subsets.has(name) ? 'another subset of the host has this name, which counts' : undefined) ??
+        (serverNames.has(serverName)
+          ? 'another subset of the host has this name in TLS, which counts'
+          : undefined) ??
         (subsets.size >= SUBSETS_MAX ? `a host has at most ${SUBSETS_MAX} subsets` : undefined)
-      if (mistake === undefined) subsets.set(name, { name, labels })
-      else
+      if (mistake === undefined) {
+        subsets.set(name, { name, labels })
+        serverNames.add(serverName)
+      } else
         conditions.fails(rule, 'Accepted', 'InvalidSubset', `spec.subsets[${i}].name: "${name}": ${mistake}`)
     }
   }

@@ -1,6 +1,7 @@
 // Subsets of a service, from the DestinationRule that names them to the endpoints that answer, in the cluster that serves them and in the
 // one that calls.
 import t from 'tap'
+import { formatServerName } from '../../src/model/server-name.ts'
 import { annotatedSubsets, parseSubsets } from '../../src/model/subsets.ts'
 import type { Model } from '../../src/model/types.ts'
 import { acceptEndpoints } from '../../src/resources/accept-endpoints.ts'
@@ -139,6 +140,15 @@ t.test(
     )
   },
 )
+
+t.test('two subsets never have one server name, as a long one and its short form would', async (t) => {
+  const long = 'v'.repeat(63)
+  const [, , short = ''] = formatServerName({ port: 9080, subset: long, host: HOST }).split('_.')
+  const model = served(reviews('v1 10.0.0.1') + rule([version(long), version(short)]))
+  const names = gatewayRoutes(model, 'bookinfo/eastwest-gateway').map(({ name }) => name)
+  t.strictSame(names, [sni(''), sni(short)])
+  t.match(said(model, 'bookinfo/reviews').join(), /InvalidSubset spec.subsets\[1\].*has this name in TLS/)
+})
 
 t.test('a policy means the service by an alias and by a pattern too, and its parts with it', async (t) => {
   const routes = gatewayRoutes(served(reviews('v1 10.0.0.1') + rule()), 'bookinfo/eastwest-gateway')
