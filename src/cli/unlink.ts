@@ -1,6 +1,6 @@
 import { Command } from 'commander'
 import { LINKED_LABEL } from '../discovery/link-objects.ts'
-import { PEER_LABEL } from '../model/clusters.ts'
+import { isPeerSecret } from '../model/clusters.ts'
 import type { ObjectStore } from '../objects/store.ts'
 import { type KubeObject, refKey, refOf } from '../objects/types.ts'
 import { requestJson } from './admin-request.ts'
@@ -63,9 +63,7 @@ export async function runUnlink(
 function linkObjects(store: ObjectStore, cluster: string): KubeObject[] {
   const secrets = store
     .list('Secret')
-    .filter(
-      ({ metadata, spec }) => metadata.labels[PEER_LABEL] === 'true' && spec.data['cluster'] === cluster,
-    )
+    .filter((secret) => isPeerSecret(secret) && secret.spec.data['cluster'] === cluster)
   const clusters = store
     .list('Cluster')
     .filter(({ metadata }) => metadata.name === cluster && metadata.labels[LINKED_LABEL] === 'true')

@@ -5,7 +5,7 @@ import { DISCOVERY_NAMESPACE } from '../identity/spiffe-id.ts'
 import { TrustBundle } from '../identity/trust-bundle.ts'
 import { canonicalJson } from '../lib/canonical.ts'
 import { fail, ok, type Problem, type Result } from '../lib/result.ts'
-import { PEER_LABEL } from '../model/clusters.ts'
+import { isPeerSecret, PEER_LABEL } from '../model/clusters.ts'
 import type { ObjectStore } from '../objects/store.ts'
 import type { Manifest, Secret } from '../objects/types.ts'
 import type { LinkSide } from './link-token.ts'
@@ -51,7 +51,10 @@ export function knownTokens(secrets: readonly Secret[]): KnownToken[] {
   return secrets.flatMap((secret) => {
     const { id = '', hash = '', expires = '', usedBy = '', usedAt = '', for: whom = '' } = secret.spec.data
     const expiresMs = Date.parse(expires)
-    const good = secret.metadata.labels[TOKEN_LABEL] === 'true' && id !== '' && !Number.isNaN(expiresMs)
+    const { labels, namespace } = secret.metadata
+    // Whoever may write a Secret in another namespace must not let a cluster in.
+    const ours = labels[TOKEN_LABEL] === 'true' && namespace === DISCOVERY_NAMESPACE
+    const good = ours && id !== '' && !Number.isNaN(expiresMs)
     return good ? [{ id, hash, expiresMs, for: whom, usedBy, usedAt, secret }] : []
   })
 }
@@ -60,13 +63,12 @@ export function knownTokens(secrets: readonly Secret[]): KnownToken[] {
 export function linkConflict(
   store: Pick<ObjectStore, 'list'>,
   side: LinkSide,
-  self: Pick<LinkSide, 'cluster' | 'trustDomain'>,
+  self: Pick<LinkSide, 'cluster' | 'trustDomain' | 'network'>,
 ): string | undefined {
   if (side.cluster === self.cluster) return `${side.cluster} cannot be linked with itself`
   if (side.trustDomain === self.trustDomain)
     return `trust domain ${side.trustDomain} is that of ${self.cluster}: clusters that share one are linked by hand (docs/LINKS.md)`
-  for (const { spec, metadata } of store.list('Secret')) {
-    if (metadata.labels[PEER_LABEL] !== 'true') continue
+  for (const { spec } of store.list('Secret').filter(isPeerSecret)) {
     const { cluster = '', trustDomain = '', bundle = '' } = spec.data
     if (cluster !== side.cluster && trustDomain === side.trustDomain)
       return `trust domain ${trustDomain} is that of ${cluster}`
@@ -74,10 +76,15 @@ export function linkConflict(
     if (cluster === side.cluster && !same)
       return `${cluster} is linked already, with another bundle: "isthmus unlink ${cluster}" first`
   }
-  for (const { metadata, spec } of store.list('Cluster'))
+  const clusters = store.list('Cluster')
+  for (const { metadata, spec } of clusters)
     if (metadata.name !== side.cluster && spec.trustDomain === side.trustDomain)
       return `trust domain ${side.trustDomain} is that of ${metadata.name}`
-  return undefined
+  // An own object says on which network it is; what it says of itself must not be where it may call at once.
+  if (side.network === '' || clusters.some(({ metadata }) => metadata.name === side.cluster)) return undefined
+  const there = clusters.find(({ spec }) => spec.network === side.network)?.metadata.name
+  const at = side.network === self.network ? self.cluster : there
+  return at && `network ${side.network} is that of ${at}: apply Cluster/${side.cluster} first if it is on it`
 }
 
 function sameBundle(trustDomain: string, a: string, b: string): boolean {
@@ -93,7 +100,7 @@ export function linkManifests(store: Pick<ObjectStore, 'list'>, side: LinkSide):
   const { cluster, trustDomain, bundle, adsAddress, network, region, zone } = side
   const known = store
     .list('Secret')
-    .find(({ metadata, spec }) => metadata.labels[PEER_LABEL] === 'true' && spec.data['cluster'] === cluster)
+    .find((secret) => isPeerSecret(secret) && secret.spec.data['cluster'] === cluster)
   const { name = `peer-${cluster}`, namespace = DISCOVERY_NAMESPACE } = known?.metadata ?? {}
   const secret: Manifest = {
     apiVersion: 'v1',

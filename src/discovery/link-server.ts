@@ -36,7 +36,7 @@ export interface LinkServerOptions {
   readonly at: { readonly host: string; readonly port: number }
   readonly store: ObjectStore
   /** Of this cluster; undefined while there is no credential. */
-  readonly self: () => Pick<LinkSide, 'cluster' | 'trustDomain'> | undefined
+  readonly self: () => Pick<LinkSide, 'cluster' | 'trustDomain' | 'network'> | undefined
   readonly credential: () => Credential | undefined
   /** It has begun or ceased to listen. */
   readonly onChange: () => void
@@ -56,8 +56,8 @@ interface Answer {
 export class LinkServer {
   readonly #options: LinkServerOptions
   readonly #refusals = new Map<LinkRefusal, number>()
-  /** Ids that are being spent now: two who come at once are two, and one of them is late. */
-  readonly #spending = new Set<string>()
+  /** One after the other: two who come at once, with whatever tokens, are two, and one of them is late. */
+  #last: Promise<unknown> = Promise.resolve()
   readonly #sockets = new Set<Duplex>()
   #server: Server | undefined
   #port: number | undefined
@@ -184,14 +184,14 @@ export class LinkServer {
     const members = body === undefined ? undefined : parse(body)
     if (members === undefined) return this.#refuse('malformed', 400, 'the request is not readable')
     const { id, secret } = members
-    const side = readSide(members['side'])
     if (typeof id !== 'string' || typeof secret !== 'string')
       return this.#refuse('malformed', 400, 'id and secret are texts')
-    if (!side.ok) return this.#refuse('malformed', 400, side.error)
-    return this.#spend(id, secret, side.value)
+    const turn = this.#last.then(() => this.#spend(id, secret, members['side']))
+    this.#last = turn.catch(() => {})
+    return turn
   }
 
-  async #spend(id: string, secret: string, side: LinkSide): Promise<Answer> {
+  async #spend(id: string, secret: string, what: unknown): Promise<Answer> {
     const { store, clock, logger } = this.#options
     const self = this.#options.self()
     const token = knownTokens(store.list('Secret')).find((one) => one.id === id)
@@ -205,22 +205,20 @@ export class LinkServer {
         403,
         `the token was used by ${token.usedBy} at ${token.usedAt}; each is good for one link`,
       )
+    // Not before: a stranger's certificates are not worth the parsing.
+    const read = readSide(what)
+    if (!read.ok) return this.#refuse('malformed', 400, read.error)
+    const side = read.value
     if (token.for !== '' && token.for !== side.cluster)
       return this.#refuse('other-cluster', 403, `the token is for ${token.for}, not for ${side.cluster}`)
     const conflict = linkConflict(store, side, self)
     if (conflict !== undefined) return this.#refuse('conflict', 409, conflict)
-    if (this.#spending.has(id)) return this.#refuse('used', 403, 'the token is being used just now')
-    this.#spending.add(id)
-    try {
-      // Spent first: a token that is written to be good again after a failure could be good twice.
-      const used = await store.apply(
-        tokenManifest({ ...token, usedBy: side.cluster, usedAt: new Date(clock.now()).toISOString() }),
-      )
-      const written = used.ok ? await writeLink(store, side) : used
-      if (!written.ok) return this.#refuse('not-written', 500, formatProblem(written.error))
-    } finally {
-      this.#spending.delete(id)
-    }
+    // Spent first: a token that is written to be good again after a failure could be good twice.
+    const used = await store.apply(
+      tokenManifest({ ...token, usedBy: side.cluster, usedAt: new Date(clock.now()).toISOString() }),
+    )
+    const written = used.ok ? await writeLink(store, side) : used
+    if (!written.ok) return this.#refuse('not-written', 500, formatProblem(written.error))
     logger.info({ peer: side.cluster, trustDomain: side.trustDomain, token: id }, 'linked')
     return { status: 200, body: { cluster: self.cluster } }
   }

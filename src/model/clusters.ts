@@ -18,6 +18,10 @@ export interface ClusterSet {
   readonly objects: ReadonlyMap<string, Cluster>
 }
 
+/** Whether a Secret says whom this cluster trusts. */
+export const isPeerSecret = ({ metadata }: Pick<Secret, 'metadata'>): boolean =>
+  metadata.labels[PEER_LABEL] === 'true' && metadata.namespace === DISCOVERY_NAMESPACE
+
 /**
  * Secrets labelled `isthmus.io/peer: "true"` in discovery's own namespace: whoever may write a Secret in another must not say whom this
  * cluster trusts. One per cluster, the first by name; ourselves and incomplete ones never.
@@ -31,9 +35,8 @@ export function readPeers(secrets: readonly Secret[], self: string, conditions: 
       ([, value]) => value.trim() === '',
     )
     const other = peers.get(cluster)
-    const { namespace } = secret.metadata
-    if (namespace !== DISCOVERY_NAMESPACE) {
-      const message = `metadata.namespace: "${namespace}" names no peers, only Secrets of "${DISCOVERY_NAMESPACE}" do`
+    if (!isPeerSecret(secret)) {
+      const message = `metadata.namespace: "${secret.metadata.namespace}" names no peers, only Secrets of "${DISCOVERY_NAMESPACE}" do`
       conditions.fails(secret, 'Accepted', 'InvalidPeer', message)
     } else if (missing.length > 0) {
       const fields = missing.map(([key]) => `data.${key}`).join(', ')
