@@ -99,15 +99,16 @@ function handshake(
       resolve({ hop, closed })
       socket.destroy()
     }
-    const accepted = (): Hop => {
-      const detail = `${socket.getProtocol() ?? 'TLS'}, server name ${sni}, ${presented(socket, expectedIds)}`
-      return { hop: 'tls', ok: true, detail, fix: '' }
-    }
     let hop: Hop | undefined
     socket.once('secureConnect', () => {
-      hop = accepted()
+      const shown = presented(socket, expectedIds)
+      const detail = `${socket.getProtocol() ?? 'TLS'}, server name ${sni}, ${shown}`
+      const accepted: Hop = { hop: 'tls', ok: true, detail, fix: '' }
+      hop = accepted
       clearTimeout(timer)
-      timer = setTimeout(() => done(accepted()), SETTLE_MS)
+      timer = setTimeout(() => done(accepted), SETTLE_MS)
+      // A server that speaks first is a server that took the call.
+      socket.once('data', () => done(accepted))
     })
     // A reset is a close in a hurry; only an alert says that the handshake itself was not taken.
     socket.on('error', (error) => {
@@ -123,13 +124,11 @@ function handshake(
           refusedHop(new Error('the gateway ended the connection during the handshake'), target, credential),
         )
     })
-    // A server that speaks first is a server that took the call.
-    socket.once('data', () => done(accepted()))
     socket.once('end', () => socket.destroy())
   })
 }
 
-/** Who the other end showed itself to be, and for how long yet. */
+/** Who the other end showed itself to be, and for how long yet. Node tells it once: the second time there is no certificate. */
 function presented(socket: TLSSocket, expectedIds: readonly string[]): string {
   const leaf = socket.getPeerX509Certificate()
   if (leaf === undefined) return `it is ${expectedIds.join(' or ')}`

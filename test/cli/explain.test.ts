@@ -197,8 +197,9 @@ t.test('a call that works: every hop holds, exit code 0', async (t) => {
   t.match(stdout, new RegExp(`✓  tcp +here +connected to 127.0.0.1 port ${port}`))
   t.match(
     stdout,
-    /✓ {2}tls +here +TLSv1.3, server name outbound_\.80_\._\.web\.shop\.svc\.cluster\.local, it is spiffe:\/\/c1.local\/ns\/gw\/sa\/east/,
+    /✓ {2}tls +here +TLSv1.3, server name outbound_\.80_\._\.web\.shop\.svc\.cluster\.local, it is spiffe:\/\/c1.local\/ns\/gw\/sa\/east, \d+\.\d days left/,
   )
+  t.match(stdout, /caller: verified/)
   t.match(stdout, /the call works/)
 })
 
