@@ -234,7 +234,7 @@ export class XdsClient {
     update: Update,
     problems: readonly Problem[],
   ): void {
-    type.accept(update, (name) => problems.some((one) => concerns(one, name, update)))
+    type.accept(update, refusedBy(problems, update))
     // The receiver may have stopped the client, or the stream may be lost.
     if (this.#attempt !== attempt) return
     const error = problems.length === 0 ? undefined : problems.map(formatProblem).join('; ')
@@ -287,10 +287,17 @@ export class XdsClient {
   }
 }
 
-/** Whether a problem is about this resource; one that names no resource of the update is about all of them. */
-function concerns(one: Problem, name: string, update: Update): boolean {
-  if (one.object === name) return true
-  const names = update.upserted.map((resource) => resource.name).filter((other) => other !== '')
-  if (names.includes(one.object)) return false
-  return one.object.includes(name) || !names.some((other) => one.object.includes(other))
+/**
+ * Which resources of an update the problems are about; one that names none of it is about all of them. Each problem is looked at
+ * once, for a server may send a hundred thousand resources.
+ */
+function refusedBy(problems: readonly Problem[], update: Update): (name: string) => boolean {
+  const names = new Set(update.upserted.map(({ name }) => name).filter((name) => name !== ''))
+  const refused = new Set<string>()
+  for (const { object } of problems) {
+    const about = names.has(object) ? [object] : [...names].filter((name) => object.includes(name))
+    if (about.length === 0) return () => true
+    for (const name of about) refused.add(name)
+  }
+  return (name) => refused.has(name)
 }
