@@ -195,6 +195,16 @@ t.test('each mistake is one message with its field', async (t) => {
       'metadata: {name: x}\nspec: {hosts: [a.b], ports: [{name: p, number: 1}], endpoints: [{address: a, ports: {q: 1}}]}',
       'spec.endpoints[0].ports.q: expected the name of a port in spec.ports',
     ],
+    [
+      'api.tsb.tetrate.io/v2 Cluster',
+      'metadata: {organization: acme, name: x, annotations: {isthmus.io/peer-lease: forever}}\nspec: {}',
+      'metadata.annotations["isthmus.io/peer-lease"]: expected a duration such as 5s or 1m30s, found "forever"',
+    ],
+    [
+      'api.tsb.tetrate.io/v2 Cluster',
+      'metadata: {organization: acme, name: x, annotations: {isthmus.io/on-peer-loss: drop}}\nspec: {}',
+      'metadata.annotations["isthmus.io/on-peer-loss"]: expected one of keep, withdraw, found "drop"',
+    ],
   ]
   for (const [kind, body, message] of rows) t.strictSame(about(kind, body), [message], `${kind}: ${message}`)
 })

@@ -12,7 +12,7 @@ import { fail, ok } from '../../src/lib/result.ts'
 import { encodeRequest } from '../../src/xds/codec-request.ts'
 import { messagePrefix } from '../../src/xds/grpc.ts'
 import { ADS_PATH } from '../../src/xds/methods.ts'
-import { SnapshotCache } from '../../src/xds/snapshot-cache.ts'
+import { SnapshotCache, type ViewSource } from '../../src/xds/snapshot-cache.ts'
 import { TYPE } from '../../src/xds/types.ts'
 import { byName, cluster, endpoints, listener, NODE, plain, request } from './fixtures.ts'
 import { RawStream, serve } from './wire.ts'
@@ -152,6 +152,31 @@ t.test('authorization is asked again when the server is told so', async (t) => {
   t.match(await stream.status, { code: 7, details: 'revoked' })
   t.same(stream.unread, [], 'the old view is not watched any more')
 })
+
+t.test(
+  'a view that is not the one that was granted ends the stream before a byte of it leaves',
+  async (t) => {
+    const cache = new SnapshotCache()
+    cache.setType('k', byName(plain('a', '1')))
+    const view: ViewSource = {
+      scope: 'of another',
+      current: () => cache.current(),
+      watch: (callback) => cache.watch(callback),
+    }
+    const looked: string[] = []
+    const { open } = await start(t, {
+      authorize: () => ok(view),
+      mayServe: (_peer, { scope }, typeUrl) => looked.push(`${scope} ${typeUrl}`) === 0,
+    })
+    for (const variant of ['sotw', 'delta'] as const) {
+      const stream = open(variant)
+      stream.send({ typeUrl: 'k' })
+      t.match(await stream.status, { code: 13, details: 'the view is not of this stream' })
+      t.same(stream.unread, [])
+    }
+    t.same(looked, ['of another k', 'of another k'])
+  },
+)
 
 t.test('until it is ready the server refuses streams', async (t) => {
   let ready = false
