@@ -50,7 +50,7 @@ export function command(): Command {
     })
 }
 
-export async function runPlan(options: PlanOptions, terminal: Terminal): Promise<number> {
+async function runPlan(options: PlanOptions, terminal: Terminal): Promise<number> {
   const usage = (message: string) => {
     terminal.err(`isthmus plan: ${message}\n`)
     return EXIT_USAGE

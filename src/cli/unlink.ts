@@ -32,11 +32,7 @@ export function command(): Command {
 }
 
 /** Exit codes: 0; 1 when there is no such link, or an object could not be deleted; 64 bad usage. */
-export async function runUnlink(
-  cluster: string,
-  options: UnlinkOptions,
-  terminal: Terminal,
-): Promise<number> {
+async function runUnlink(cluster: string, options: UnlinkOptions, terminal: Terminal): Promise<number> {
   const store = await openStore(options, terminal)
   if (store === undefined) return EXIT_USAGE
   const objects = linkObjects(store, cluster)

@@ -66,7 +66,7 @@ export function watchedCertificates(
 }
 
 /** From when on somebody should have replaced it, milliseconds since the epoch. */
-export function noticeMs({ role, notBeforeMs, notAfterMs }: WatchedCertificate): number {
+function noticeMs({ role, notBeforeMs, notAfterMs }: WatchedCertificate): number {
   const last = LAST_PART * (notAfterMs - notBeforeMs)
   return notAfterMs - (role === 'leaf' ? last : Math.min(last, CA_NOTICE_MS))
 }

@@ -96,7 +96,7 @@ function sameBundle(trustDomain: string, a: string, b: string): boolean {
 }
 
 /** The objects by which a cluster knows another; a Cluster object that is there already counts as it is. */
-export function linkManifests(store: Pick<ObjectStore, 'list'>, side: LinkSide): Manifest[] {
+function linkManifests(store: Pick<ObjectStore, 'list'>, side: LinkSide): Manifest[] {
   const { cluster, trustDomain, bundle, adsAddress, network, region, zone } = side
   const known = store
     .list('Secret')

@@ -8,7 +8,7 @@ import type { Minted } from './minted-secret.ts'
 import type { Trust } from './trust.ts'
 
 /** The longest life of a minted SVID: an hour from its beginning, which the CA backdates by 2 minutes. Milliseconds. */
-export const SVID_LIFETIME_MS = 58 * 60_000
+const SVID_LIFETIME_MS = 58 * 60_000
 
 /**
  * Signs an SVID for an id, and holds it against what we ask of certificates ourselves: one that we would refuse, or take for another

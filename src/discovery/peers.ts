@@ -22,7 +22,7 @@ import { type LossPolicy, PeerOffers } from './peer-offers.ts'
 export const REACHABLE_CLAIM = 'ISTHMUS_REACHABLE'
 export const REASON_CLAIM = 'ISTHMUS_REACHABLE_REASON'
 /** And its release. */
-export const VERSION_CLAIM = 'ISTHMUS_VERSION'
+const VERSION_CLAIM = 'ISTHMUS_VERSION'
 /** How long a peer is away before its entries are marked in the store, milliseconds: most are back at once. */
 const MARK_AFTER_MS = 10_000
 

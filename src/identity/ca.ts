@@ -11,9 +11,9 @@ import { TrustBundle } from './trust-bundle.ts'
 
 const HOUR_MS = 3_600_000
 const DAY_MS = 24 * HOUR_MS
-export const ROOT_LIFETIME_MS = 3650 * DAY_MS
-export const INTERMEDIATE_LIFETIME_MS = 365 * DAY_MS
-export const LEAF_LIFETIME_MS = 24 * HOUR_MS
+const ROOT_LIFETIME_MS = 3650 * DAY_MS
+const INTERMEDIATE_LIFETIME_MS = 365 * DAY_MS
+const LEAF_LIFETIME_MS = 24 * HOUR_MS
 /** OpenSSL, unlike us, allows no skew: certificates begin a little before they are issued, as Istio's do. */
 const BACKDATE_MS = 2 * 60_000
 

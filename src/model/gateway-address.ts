@@ -8,14 +8,14 @@ import { byText } from './labels.ts'
 import type { GatewayAddress, ModelGateway } from './types.ts'
 
 /** The port that east-west traffic arrives on, as in Istio. */
-export const EAST_WEST_PORT = 15_443
+const EAST_WEST_PORT = 15_443
 /** Service annotation: one IP address, several, or one DNS name; never mixed. */
-export const ADDRESS_ANNOTATION = 'xcp.tetrate.io/cluster-external-addresses'
+const ADDRESS_ANNOTATION = 'xcp.tetrate.io/cluster-external-addresses'
 /**
  * Prefix of Service annotations, the name of a network behind it: the addresses for clients on that network, in the same form. For names
  * that a key of Kubernetes can have (63 of letters, digits, `-`, `_` and `.`).
  */
-export const NETWORK_ADDRESS_PREFIX = 'addresses.isthmus.io/'
+const NETWORK_ADDRESS_PREFIX = 'addresses.isthmus.io/'
 /** Service label: the port that other networks dial, where it is not 15443 (istio/api label.NetworkingGatewayPort). */
 export const PORT_LABEL = 'networking.istio.io/gatewayPort'
 

@@ -11,13 +11,13 @@ import { formatServerName, parseServerName } from './server-name.ts'
 import type { ModelEndpoint, ModelPort, ModelSubset } from './types.ts'
 
 /** Of one service; each costs every gateway an upstream for every port. */
-export const SUBSETS_MAX = 32
+const SUBSETS_MAX = 32
 /** Labels of one. */
 const LABELS_MAX = 16
 /** Annotation of a ServiceEntry: the subsets of its host and their labels, as JSON. */
 export const SUBSETS_ANNOTATION = 'isthmus.io/subsets'
 /** Labels of an endpoint: how many of a subset are ready behind it. */
-export const SUBSET_LABEL_PREFIX = 'subset.isthmus.io/'
+const SUBSET_LABEL_PREFIX = 'subset.isthmus.io/'
 
 /** Where Istio looks for rules that have a service's own namespace to yield to. */
 const ROOT_NAMESPACE = 'istio-system'

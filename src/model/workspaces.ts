@@ -13,7 +13,7 @@ export interface WorkspaceIndex {
 }
 
 /** `*​/ns`, `c1/ns`, `c1/*`, `c1/ns*`: whether it means this namespace of this cluster. */
-export function selectsNamespace(pattern: NamespaceName, cluster: string, namespace: string): boolean {
+function selectsNamespace(pattern: NamespaceName, cluster: string, namespace: string): boolean {
   if (pattern.cluster !== '*' && pattern.cluster !== cluster) return false
   if (!pattern.namespace.endsWith('*')) return pattern.namespace === namespace
   return namespace.startsWith(pattern.namespace.slice(0, -1))

@@ -213,7 +213,7 @@ function decodeBase64(field: Field): string {
 }
 
 /** The same values, shown as key names only by JSON and by the inspector that logs and assertions use. */
-export function withoutPrinting<T extends Record<string, unknown>>(values: T): T {
+function withoutPrinting<T extends Record<string, unknown>>(values: T): T {
   const shown = (): Record<string, string> =>
     Object.fromEntries(Object.keys(values).map((key) => [key, '[redacted]']))
   return Object.defineProperties(values, {

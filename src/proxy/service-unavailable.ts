@@ -7,7 +7,7 @@ const HEAD_MS = 5_000
 const HEAD_BYTES = 65_536
 
 /** An HTTP/1.1 answer that explains itself and closes. */
-export function httpAnswer(status: number, text: string): Buffer {
+function httpAnswer(status: number, text: string): Buffer {
   const body = `${text}\n`
   return Buffer.from(
     [

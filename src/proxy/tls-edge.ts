@@ -98,7 +98,7 @@ function rawOf(stream: TLSSocket): Socket | undefined {
  * The first of ours that the client offers; where none is, the client's first, since Node would end the handshake with an alert
  * and Envoy goes on without (Istio's own clients offer what no list names). Undefined when only peer exchange is offered.
  */
-export function chooseProtocol(ours: readonly string[], offered: readonly string[]): string | undefined {
+function chooseProtocol(ours: readonly string[], offered: readonly string[]): string | undefined {
   return ours.find((name) => offered.includes(name)) ?? offered.find((name) => name !== PEER_EXCHANGE)
 }
 

@@ -17,7 +17,7 @@ export const PROXY_PROTOCOL_FIELDS = {
 } as const
 
 /** What a format may say of a connection; `%COMMAND%`, as in Envoy's access logs. */
-export const TLV_COMMANDS = [
+const TLV_COMMANDS = [
   'REQUESTED_SERVER_NAME',
   'DOWNSTREAM_PEER_URI_SAN',
   'DOWNSTREAM_REMOTE_ADDRESS',

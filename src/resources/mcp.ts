@@ -7,7 +7,7 @@ import { fail, ok, type Problem, problem, type Result } from '../lib/result.ts'
 import type { XdsResource } from '../xds/types.ts'
 import { readFields, readMap, readText, writeMap, writeMessage, writeString } from './protobuf-fields.ts'
 
-export const MCP_RESOURCE_TYPE = 'type.googleapis.com/istio.mcp.v1alpha1.Resource'
+const MCP_RESOURCE_TYPE = 'type.googleapis.com/istio.mcp.v1alpha1.Resource'
 
 /** What every resource has, whatever its kind. */
 export interface McpMetadata {

@@ -3,7 +3,7 @@ import type { Variant } from './messages.ts'
 import type { NodeInfo } from './types.ts'
 
 /** Our own clients keep named resources over a reconnect, so that those that they still have need not be sent. */
-export const OWN_USER_AGENT = 'isthmus'
+const OWN_USER_AGENT = 'isthmus'
 /** Expiry of a resource crashes Envoy 1.40, and no Envoy says that it supports it: so it never gets one, whatever it says. */
 const ENVOY_USER_AGENT = 'envoy'
 const TTL = 'xds.config.supports-resource-ttl'

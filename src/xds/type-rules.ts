@@ -2,7 +2,7 @@
 import { TYPE } from './types.ts'
 
 /** Additions and changes go out in this order, other types after these: what is referred to before what refers to it. */
-export const MAKE_ORDER: readonly string[] = [
+const MAKE_ORDER: readonly string[] = [
   TYPE.cluster,
   TYPE.endpoints,
   TYPE.secret,

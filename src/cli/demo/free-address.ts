@@ -2,7 +2,7 @@ import { createSocket } from 'node:dgram'
 import { createServer, type Server } from 'node:net'
 
 /** Whether something can listen there: TCP, and UDP too where asked. */
-export async function canListen(host: string, port: number, udp = false): Promise<boolean> {
+async function canListen(host: string, port: number, udp = false): Promise<boolean> {
   const server = await tryListen(host, port)
   if (server === undefined) return false
   await new Promise((resolve) => server.close(resolve))

@@ -4,7 +4,7 @@ import { matches } from './endpoint-slices.ts'
 import type { DemoPod } from './pod.ts'
 
 /** On a Service: the address never comes, as with an exhausted quota. */
-export const PENDING_ANNOTATION = 'demo.isthmus.io/load-balancer'
+const PENDING_ANNOTATION = 'demo.isthmus.io/load-balancer'
 /** Istio's label: the gateway's port, where it is not 15443. */
 const PORT_LABEL = 'networking.istio.io/gatewayPort'
 /** From the first healthy backend to the address: a cloud takes its time, so that "awaiting" can be seen; milliseconds. */

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import type { DemoCluster, World } from './world.ts'
 
 /** What `--state FILE` says, for scripts and tools: addresses as `host:port`, files as absolute paths. */
-export function describeWorld(world: World, ready: boolean): Record<string, unknown> {
+function describeWorld(world: World, ready: boolean): Record<string, unknown> {
   return {
     ready,
     folder: world.folder,

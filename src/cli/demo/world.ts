@@ -19,7 +19,7 @@ export const CLUSTERS = ['cluster-1', 'cluster-2', 'cluster-3'] as const
 export type ClusterName = (typeof CLUSTERS)[number]
 
 /** What `${ORG}` and `${TEN}` of the story's YAML become. */
-export const SUBSTITUTIONS = { ORG: 'acme', TEN: 'shop' } as const
+const SUBSTITUTIONS = { ORG: 'acme', TEN: 'shop' } as const
 const EXAMPLES = fileURLToPath(new URL('../../../deploy/examples/bookinfo', import.meta.url))
 const CERTIFICATE_LIFETIME_MS = 30 * 24 * 3_600_000
 

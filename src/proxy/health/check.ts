@@ -116,7 +116,7 @@ function httpRequest(check: HealthCheckKind & { kind: 'http' }, host: string, re
 }
 
 /** Whether all blocks are there, one after the other, with anything between them (Envoy's fuzzy match). */
-export function containsInOrder(answer: Buffer, blocks: PayloadBlocks): boolean {
+function containsInOrder(answer: Buffer, blocks: PayloadBlocks): boolean {
   let from = 0
   for (const block of blocks) {
     const at = answer.indexOf(block, from)
