@@ -9,6 +9,9 @@ import { versionSkew } from './version-skew.ts'
 /** How many refused entries of a peer are remembered, and named in one NACK. */
 const REFUSED_MAX = 100
 
+/** Of all that one peer offers, as it came: what is kept of it is ten times as much. */
+const OFFERS_BYTES_MAX = 32 * 1024 * 1024
+
 /** What becomes of the exports of a peer that is gone, or that lost them. */
 export interface LossPolicy {
   readonly onPeerLoss: 'keep' | 'withdraw'
@@ -34,6 +37,8 @@ export type PeerFault = 'OverLimit' | 'VersionSkew' | 'Garbage'
 
 interface Offer {
   readonly entry: EntryConfig
+  /** As it came; 0: from an earlier run. */
+  readonly bytes: number
   /** When it went missing without a word; it stays in force until its lease ends. */
   readonly lostAtMs: number | undefined
 }
@@ -65,7 +70,7 @@ export class PeerOffers {
     this.#peer = peer
     this.#self = self
     this.#silentSinceMs = silentSinceMs
-    for (const [name, entry] of seed) this.#offers.set(name, { entry, lostAtMs: undefined })
+    for (const [name, entry] of seed) this.#offers.set(name, { entry, bytes: 0, lostAtMs: undefined })
   }
 
   /** The peer's object is another now; what no longer fits it is not in force. */
@@ -130,12 +135,9 @@ export class PeerOffers {
   take({ upserted, removed, identifier }: OffersUpdate, nowMs: number): Taken {
     const skew = versionSkew(identifier.version)
     if (skew !== undefined) return this.refuseAll('VersionSkew', skew, nowMs)
-    const added = upserted.reduce((sum, { name }) => sum + Number(!this.#offers.has(name)), 0)
     // Counted before anything is decoded: who sends a million gets one answer.
-    if (this.#offers.size + added > OFFERS_MAX) {
-      const message = `OverLimit: offers more than ${OFFERS_MAX} entries`
-      return this.refuseAll('OverLimit', message, nowMs)
-    }
+    const limit = this.#overLimit(upserted)
+    if (limit !== undefined) return this.refuseAll('OverLimit', `OverLimit: offers more than ${limit}`, nowMs)
     this.#fault = undefined
     this.#silentSinceMs = undefined
     this.#accepted = undefined
@@ -182,6 +184,19 @@ export class PeerOffers {
     return byHost
   }
 
+  #overLimit(upserted: readonly XdsResource[]): string | undefined {
+    let count = this.#offers.size
+    let bytes = 0
+    for (const offer of this.#offers.values()) bytes += offer.bytes
+    for (const resource of upserted) {
+      const known = this.#offers.get(resource.name)
+      count += Number(known === undefined)
+      bytes += sizeOf(resource) - (known?.bytes ?? 0)
+    }
+    if (count > OFFERS_MAX) return `${OFFERS_MAX} entries`
+    return bytes > OFFERS_BYTES_MAX ? `${OFFERS_BYTES_MAX} bytes` : undefined
+  }
+
   #remove(removed: readonly string[], identifier: HeardIdentifier, nowMs: number): void {
     const { epoch, complete, allowed } = identifier
     if (epoch !== undefined && epoch !== this.#epoch && epoch !== this.#catchingUp?.epoch)
@@ -218,7 +233,11 @@ export class PeerOffers {
     const accepted = acceptEntry(decoded.value, { ...this.#peer, network: '', self: this.#self })
     if (!accepted.ok) return accepted
     // Was it in force in another form, that one stays until this is good: a refused form takes nothing away.
-    this.#offers.set(resource.name, { entry: decoded.value, lostAtMs: undefined })
+    this.#offers.set(resource.name, {
+      entry: decoded.value,
+      bytes: sizeOf(resource),
+      lostAtMs: undefined,
+    })
     return ok(undefined)
   }
 
@@ -237,3 +256,5 @@ export class PeerOffers {
     this.#refusals.set(reason, (this.#refusals.get(reason) ?? 0) + 1)
   }
 }
+
+const sizeOf = ({ name, body }: XdsResource): number => name.length + body.length

@@ -178,6 +178,20 @@ t.test('more entries than one peer may have are refused whole, before any is rea
   t.equal(offers.fault, undefined)
 })
 
+t.test('a peer that offers few entries, each as large as a message, is refused by their bytes', async (t) => {
+  const offers = heard('a')
+  const large = (n: number) => entry(`l${n}`, { annotations: { padding: 'x'.repeat(3 * 1024 * 1024) } })
+  const take = (n: number) =>
+    offers.take({ upserted: [encodeEntry(large(n))], removed: [], identifier: said('e1', n + 2) }, n)
+  for (let n = 0; n < 10; n++) t.equal(take(n).fault, undefined)
+  t.equal(take(9).fault, undefined, 'the same again is not more')
+  t.match(take(10), {
+    fault: 'OverLimit',
+    problems: [{ message: 'OverLimit: offers more than 33554432 bytes' }],
+  })
+  t.equal(offers.size, 11)
+})
+
 t.test('a thousand bad entries are a hundred lines', async (t) => {
   const offers = heard('a')
   const upserted = Array.from({ length: 1_000 }, (_, i) => encodeEntry(entry(`n${i}`, { hosts: [] })))
