@@ -94,6 +94,25 @@ for (const sotw of [false, true]) {
       },
     )
 
+    await t.test('a bad assignment leaves the last good one in force, and is not sent again', async (t) => {
+      const all = resources([a, b], at, [edge('second')])
+      const bad = endpoints('a.example', [{ port: 70_000 }])
+      target.show({ ...all, endpoints: [bad, endpoints('b.example', [{ port: one.port }])] })
+      await target.until('the refusal', () => (type(TYPE.endpoints)?.lastError ?? '') !== '')
+      t.match(type(TYPE.endpoints)?.lastError, /PortValue|port_value/i)
+      t.equal(await ask('a.example'), 'one')
+      const { pushes } = target.status() ?? { pushes: 0 }
+      target.show({ ...all, endpoints: [bad, endpoints('b.example', [{ port: two.port }])] })
+      await answers(t, 'two', 'b.example')
+      t.equal(target.status()?.pushes, pushes + 1)
+      target.show(all)
+      await answers(t, 'one', 'b.example')
+      target.show(resources([a, b], { ...at, 'a.example': two.port }, [edge('second')]))
+      await answers(t, 'two')
+      target.show(all)
+      await answers(t, 'one')
+    })
+
     await t.test('a changed cluster has its endpoints unasked, and waits for no time-out', async (t) => {
       const changed = upstream('a.example', { connectTimeoutS: 3 })
       target.show(resources([changed, b], at, [edge('second')]))
