@@ -28,7 +28,7 @@ import { type Plan, planOf } from './plan.ts'
 import { discoveryStatus } from './status.ts'
 import { StreamAuthorizer } from './stream-authorizer.ts'
 import { type Trust, TrustKeeper } from './trust.ts'
-import { Views } from './views.ts'
+import { Views, viewKind } from './views.ts'
 
 /** How long changes of objects are gathered after the first of a burst, milliseconds. */
 const WINDOW_MS = 50
@@ -125,7 +125,8 @@ export class Discovery {
     })
     this.#hostNames = new HostNames(options.hostAddresses?.(() => this.#recompute.trigger()))
     this.#drains = new GatewayDrains({
-      nodeIds: () => this.#server.clients().map(({ nodeId }) => nodeId),
+      nodeIds: () =>
+        this.#server.clients().flatMap(({ view, nodeId }) => (viewKind(view) === 'gateway' ? nodeId : [])),
       pods: () => options.store.list('Pod'),
       changed: () => this.#recompute.trigger(),
       settled: (timeoutMs) => this.#server.settled(timeoutMs),

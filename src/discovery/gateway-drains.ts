@@ -15,7 +15,7 @@ const LOOK_MS = 250
 const SETTLE_MS = 2_500
 
 export interface GatewayDrainsOptions {
-  /** `node.id` of every open stream. */
+  /** `node.id` of every open stream that was granted the view of a gateway: anybody else may call himself one. */
   nodeIds(): readonly string[]
   /** The cluster's pods: a pod of the gateway may be connected to another replica of this server. */
   pods(): readonly Pod[]

@@ -152,6 +152,11 @@ export function viewName(key: ViewKey): string {
   return JSON.stringify(key)
 }
 
+/** What sort of view has that name; undefined for ''. */
+export function viewKind(name: string): ViewKey['kind'] | undefined {
+  return name === '' ? undefined : (JSON.parse(name) as ViewKey).kind
+}
+
 interface LiveViewOptions {
   readonly scope: string
   readonly compute: (previous: SnapshotBuilder | undefined) => SnapshotBuilder

@@ -109,6 +109,21 @@ t.test('one of two pods: nobody is told anything, and it may stop at once', asyn
   )
 })
 
+t.test('a peer that calls itself a pod of the gateway does not keep it from being withdrawn', async (t) => {
+  const posing = (
+    await first.client(pod('10.0.0.30'), {
+      ...{ namespace: 'isthmus-system', serviceAccount: 'isthmus-discovery', ca: ca2 },
+    })
+  ).start(TYPE.serviceEntry)
+  await posing.until('what is exported', (seen) => seen.names(TYPE.serviceEntry).length > 0)
+  const leaving = (await first.client(pod('10.0.0.31'), gatewayIdentity)).start(TYPE.withdrawal)
+  await leaving.until('an answer', (seen) => Boolean(heard(seen)))
+  t.match(heard(leaving), /every client has answered/)
+  leaving.stop()
+  posing.stop()
+  await caller.until('healthy again', (seen) => health(seen) === 'HEALTHY')
+})
+
 t.test('a caller that never answers holds up no gateway for long', async (t) => {
   let changes = 0
   const asked: number[] = []
