@@ -184,6 +184,36 @@ t.test(
   },
 )
 
+t.test('how long the entries of a peer that is gone stay is what its Cluster object says now', async (t) => {
+  const [first, second] = await pair()
+  t.teardown(() => second.stop())
+  const policy = (onLoss: string, lease: string) =>
+    second.apply(
+      networks.replace(
+        '"name":"cluster-1"',
+        `"name":"cluster-1","annotations":{"isthmus.io/on-peer-loss":"${onLoss}","isthmus.io/peer-lease":"${lease}"}`,
+      ),
+    )
+  await first.apply(setting())
+  await second.until('both entries', () => imported(second) === 2)
+  await policy('keep', '1ms')
+  await first.stop()
+  await second.until('stale', () => second.process.status().peers[0]?.stale === true)
+  // What is seen afterwards is from after the lease.
+  const staleMs = performance.now()
+  await second.poll('more than the lease', () => performance.now() > staleMs + 50)
+  t.equal(imported(second), 2)
+  await policy('withdraw', '10m')
+  await second.until('the policy', () =>
+    second.store
+      .list('Cluster')
+      .some(({ spec }) => spec.peerLeaseMs === 600_000 && spec.onPeerLoss === 'withdraw'),
+  )
+  t.equal(imported(second), 2)
+  await policy('withdraw', '1ms')
+  await second.until('none', () => imported(second) === 0)
+})
+
 t.test('the server of another identity is not believed', async (t) => {
   const [first, second] = await pair()
   t.teardown(() => Promise.all([first.stop(), second.stop()]))
