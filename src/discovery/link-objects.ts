@@ -6,6 +6,7 @@ import { TrustBundle } from '../identity/trust-bundle.ts'
 import { canonicalJson } from '../lib/canonical.ts'
 import { fail, ok, type Problem, type Result } from '../lib/result.ts'
 import { isPeerSecret, PEER_LABEL } from '../model/clusters.ts'
+import { issuesLeaves } from '../model/origins.ts'
 import type { ObjectStore } from '../objects/store.ts'
 import type { Manifest, Secret } from '../objects/types.ts'
 import type { LinkSide } from './link-token.ts'
@@ -63,19 +64,32 @@ export function knownTokens(secrets: readonly Secret[]): KnownToken[] {
 export function linkConflict(
   store: Pick<ObjectStore, 'list'>,
   side: LinkSide,
-  self: Pick<LinkSide, 'cluster' | 'trustDomain' | 'network'>,
+  self: Pick<LinkSide, 'cluster' | 'trustDomain' | 'network' | 'bundle'>,
 ): string | undefined {
   if (side.cluster === self.cluster) return `${side.cluster} cannot be linked with itself`
   if (side.trustDomain === self.trustDomain)
     return `trust domain ${side.trustDomain} is that of ${self.cluster}: clusters that share one are linked by hand (docs/LINKS.md)`
-  for (const { spec } of store.list('Secret').filter(isPeerSecret)) {
-    const { cluster = '', trustDomain = '', bundle = '' } = spec.data
+  const peers = store
+    .list('Secret')
+    .filter(isPeerSecret)
+    .map(({ spec: { data } }) => ({
+      ...{
+        cluster: data['cluster'] ?? '',
+        trustDomain: data['trustDomain'] ?? '',
+        bundle: data['bundle'] ?? '',
+      },
+    }))
+  for (const { cluster, trustDomain, bundle } of peers) {
     if (cluster !== side.cluster && trustDomain === side.trustDomain)
       return `trust domain ${trustDomain} is that of ${cluster}`
     const same = trustDomain === side.trustDomain && sameBundle(trustDomain, bundle, side.bundle)
     if (cluster === side.cluster && !same)
       return `${cluster} is linked already, with another bundle: "isthmus unlink ${cluster}" first`
   }
+  const others = peers.filter(({ cluster }) => cluster !== side.cluster)
+  for (const known of [self, ...others])
+    if (sharesIssuer(known, side))
+      return `its bundle has a CA of ${known.cluster}, whose callers would be nobody`
   const clusters = store.list('Cluster')
   for (const { metadata, spec } of clusters)
     if (metadata.name !== side.cluster && spec.trustDomain === side.trustDomain)
@@ -85,6 +99,18 @@ export function linkConflict(
   const there = clusters.find(({ spec }) => spec.network === side.network)?.metadata.name
   const at = side.network === self.network ? self.cluster : there
   return at && `network ${side.network} is that of ${at}: apply Cluster/${side.cluster} first if it is on it`
+}
+
+type Trusted = Pick<LinkSide, 'trustDomain' | 'bundle'>
+
+/** Whether a CA that signs the leaves of the one is in the bundle of the other too: then it tells neither. */
+function sharesIssuer(one: Trusted, other: Trusted): boolean {
+  const [a, b] = [one, other].map(({ trustDomain, bundle }) => TrustBundle.parse(trustDomain, bundle, ''))
+  if (!a?.ok || !b?.ok) return false
+  const hashes = new Set(b.value.certificates.map(({ publicKeyHash }) => publicKeyHash))
+  return a.value.certificates.some(
+    ({ publicKeyHash }) => hashes.has(publicKeyHash) && issuesLeaves(a.value, publicKeyHash),
+  )
 }
 
 function sameBundle(trustDomain: string, a: string, b: string): boolean {

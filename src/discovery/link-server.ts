@@ -36,7 +36,7 @@ export interface LinkServerOptions {
   readonly at: { readonly host: string; readonly port: number }
   readonly store: ObjectStore
   /** Of this cluster; undefined while there is no credential. */
-  readonly self: () => Pick<LinkSide, 'cluster' | 'trustDomain' | 'network'> | undefined
+  readonly self: () => Pick<LinkSide, 'cluster' | 'trustDomain' | 'network' | 'bundle'> | undefined
   readonly credential: () => Credential | undefined
   /** It has begun or ceased to listen. */
   readonly onChange: () => void

@@ -111,7 +111,7 @@ export function reportOrigins(
 }
 
 /** Whether a CA has no other CA of the bundle below it: what is signed by one that has is an intermediate, as a rule. */
-function issuesLeaves(bundle: TrustBundle | undefined, publicKeyHash: string): boolean {
+export function issuesLeaves(bundle: TrustBundle | undefined, publicKeyHash: string): boolean {
   const all = bundle?.certificates ?? []
   const own = all.filter((ca) => ca.publicKeyHash === publicKeyHash)
   return !all.some(

@@ -17,6 +17,7 @@ const [home, away, other] = await Promise.all(
 )
 if (home === undefined || away === undefined || other === undefined) throw new Error('no CA')
 const issued = await home.issue({ namespace: 'isthmus-system', serviceAccount: 'isthmus-discovery' })
+const ownBundle = home.bundlePem
 const side = { cluster: 'c2', trustDomain: 'c2.local', bundle: away.bundlePem, network: 'n2' }
 
 async function linkServer(t: Test) {
@@ -27,7 +28,7 @@ async function linkServer(t: Test) {
   const server: LinkServer = new LinkServer({
     at: { host: '127.0.0.1', port: 0 },
     store,
-    self: () => ({ cluster: 'c1', trustDomain: 'c1.local', network: 'n1' }),
+    self: () => ({ cluster: 'c1', trustDomain: 'c1.local', network: 'n1', bundle: ownBundle }),
     credential: () => credential.value,
     onChange: () => listening(),
     logger: silentLogger,
@@ -136,4 +137,20 @@ t.test('a network that is in use is not taken at the word of a stranger', async 
     'the own object counts',
   )
   t.match(await spend({ ...(await token()), side }), { status: 200 }, 'again, by the same')
+})
+
+t.test('nobody claims the CA of another: its callers, or ours, would be told from nobody', async (t) => {
+  const { put, token, first, spend } = await linkServer(t)
+  const third = await createCa({ trustDomain: 'c3.local' })
+  const { stringData, ...rest } = peerSecret('c3') as unknown as { stringData: object }
+  await put({ ...rest, stringData: { ...stringData, bundle: third.bundlePem } } as unknown as Manifest)
+  for (const [whose, claimed] of [
+    ['c1', home.bundlePem],
+    ['c3', third.bundlePem],
+  ]) {
+    const said = await spend({ ...first, side: { ...side, bundle: away.bundlePem + claimed } })
+    t.match(said, { status: 409, error: `its bundle has a CA of ${whose}, whose callers would be nobody` })
+  }
+  t.match(await spend({ ...first, side }), { status: 200 })
+  t.match(await spend({ ...(await token()), side }), { status: 200 }, 'its own is its own')
 })
