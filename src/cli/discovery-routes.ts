@@ -174,7 +174,7 @@ export function discoveryMetrics(process: DiscoveryProcess): Metrics {
   })
   metrics.counter({
     name: 'isthmus_discovery_refused_total',
-    help: 'xDS streams and messages that were refused, by reason.',
+    help: 'Handshakes, xDS streams and messages that were refused, by reason.',
     labels: ['reason'],
     collect: () => [...discovery.counters.refusals].map(([reason, value]) => ({ value, labels: { reason } })),
   })

@@ -222,9 +222,10 @@ export class XdsServer {
       ALPNProtocols: ['h2'],
       requestCert: true,
     })
-    server.on('tlsClientError', (error, socket: TLSSocket) =>
-      this.#logger.info({ address: addressOf(socket), reason: error.message }, 'xds TLS handshake failed'),
-    )
+    server.on('tlsClientError', ({ message }, socket: TLSSocket) => {
+      this.#counts.refused({ code: GRPC.unauthenticated, message, reason: 'tls-handshake' })
+      this.#logger.info({ address: addressOf(socket), reason: message }, 'xds TLS handshake failed')
+    })
     return server
   }
 

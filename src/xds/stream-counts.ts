@@ -31,7 +31,7 @@ export class StreamCounts {
     this.#refusals.set(reason, (this.#refusals.get(reason) ?? 0) + 1)
   }
 
-  /** Streams and messages that were refused since the start, by a reason out of a closed list. */
+  /** Handshakes, streams and messages that were refused since the start, by a reason out of a closed list. */
   get refusals(): ReadonlyMap<string, number> {
     return this.#refusals
   }

@@ -455,6 +455,23 @@ t.test(
   },
 )
 
+t.test(
+  'a peer of a trust domain that nobody knows does not get past the handshake, and is counted',
+  async (t) => {
+    const unknown = await createCa({ trustDomain: 'unknown.example' })
+    const counted = () => cluster.discovery.counters.refusals.get('tls-handshake') ?? 0
+    const before = counted()
+    const seen = await cluster.client(
+      { id: 'discovery~~cluster-2', metadata: { CLUSTER_ID: 'cluster-2' } },
+      { namespace: 'isthmus-system', serviceAccount: 'isthmus-discovery', ca: unknown },
+    )
+    seen.start(TYPE.serviceEntry)
+    await cluster.poll('the refusal', () => counted() > before)
+    t.strictSame(seen.names(TYPE.serviceEntry), [])
+    seen.stop()
+  },
+)
+
 t.test('what node says of cluster, network and namespace must be what the certificate says', async (t) => {
   const sleep = { namespace: 'bookinfo', serviceAccount: 'sleep' }
   const sidecar = 'sidecar~10.0.0.8~sleep-1.bookinfo~bookinfo.svc.cluster.local'
