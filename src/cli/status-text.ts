@@ -121,13 +121,13 @@ const SHORT_TYPES: Readonly<Record<string, string>> = {
 function clients({ clients = [] }: DiscoveryStatus): string[] {
   const rows = clients.flatMap(({ nodeId, kind, view, address, variant, connectedForS, blocked, types }) => {
     const entries = Object.entries(types).map(([typeUrl, type]) => ({ name: shortType(typeUrl), ...type }))
-    const acked = entries.filter(({ settled, nackedVersion }) => settled && nackedVersion === '')
-    const late = entries.filter(({ settled, nackedVersion }) => !settled || nackedVersion !== '')
+    const acked = entries.filter(({ settled, refusing }) => settled && !refusing)
+    const late = entries.filter(({ settled, refusing }) => !settled || refusing)
     const has = acked.map(({ name, ackedVersion }) => `${name} ${shortVersion(ackedVersion)}`).join(' ')
     const state = `${variant}, ${connectedForS} s${blocked ? ', reads nothing' : ''}`
     return [
       [nodeId, kind, view, address, state, has === '' ? '-' : has],
-      ...late.map(({ name, sentVersion, ackedVersion, nackedVersion, lastError, lagMs }) => [
+      ...late.map(({ name, sentVersion, ackedVersion, nackedVersion, refusing, lastError, lagMs }) => [
         '',
         '',
         '',
@@ -135,7 +135,7 @@ function clients({ clients = [] }: DiscoveryStatus): string[] {
         `✗ ${name}`,
         [
           `sent ${shortVersion(sentVersion)}, has ${shortVersion(ackedVersion)}`,
-          nackedVersion === '' ? '' : `refused ${shortVersion(nackedVersion)}: ${lastError}`,
+          !refusing ? '' : `refused ${shortVersion(nackedVersion)}: ${lastError}`,
           lagMs === 0 ? '' : `no answer for ${(lagMs / 1_000).toFixed(1)} s`,
         ]
           .filter((part) => part !== '')

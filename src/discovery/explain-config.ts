@@ -27,9 +27,7 @@ export function sidecarConfigHop(clients: readonly ClientStatus[], peers: readon
 
 function note(whose: string, clients: readonly ClientStatus[]): Hop {
   const behind = clients.flatMap((client) => {
-    const types = Object.entries(client.types).filter(
-      ([, type]) => !type.settled || type.nackedVersion !== '',
-    )
+    const types = Object.entries(client.types).filter(([, type]) => !type.settled || type.refusing)
     return types.length === 0 ? [] : [`${client.nodeId}: ${types.map(lateness).join(', ')}`]
   })
   const detail =
@@ -41,12 +39,12 @@ function note(whose: string, clients: readonly ClientStatus[]): Hop {
   return { hop: 'config', ok: true, detail, fix: '' }
 }
 
-function lateness([typeUrl, { nackedVersion, lastError, lagMs }]: readonly [
+function lateness([typeUrl, { refusing, lastError, lagMs }]: readonly [
   string,
   ClientStatus['types'][string],
 ]): string {
   const name = typeUrl.slice(Math.max(typeUrl.lastIndexOf('.'), typeUrl.lastIndexOf('/')) + 1)
-  if (nackedVersion !== '') return `${name} refused: ${lastError}`
+  if (refusing) return `${name} refused: ${lastError}`
   return lagMs > 0 ? `${name} without an answer for ${(lagMs / 1_000).toFixed(1)} s` : `${name} on its way`
 }
 

@@ -29,6 +29,11 @@ export class FullState {
     this.#refusedVersion = version
   }
 
+  /** Whether the last one is refused. */
+  get refusing(): boolean {
+    return this.#refusedVersion !== undefined
+  }
+
   /** How far a resource of the view has come. `awaiting`: the last state was not answered. */
   progress({ name, version }: XdsResource, awaiting: boolean): 'unsent' | 'pending' | 'acked' | 'nacked' {
     const sent = this.#last.get(name)?.version

@@ -1,3 +1,5 @@
+import { GONE, type Held } from './holdings.ts'
+import type { Refused } from './subscription-rules.ts'
 import type { XdsResource } from './types.ts'
 
 /** One resource on its way to one client. */
@@ -20,3 +22,16 @@ export type ResourceProgress =
   | 'pending'
   | 'acked'
   | 'nacked'
+
+/** Of a resource that is there and goes out by name; `sent`: it is in a response that is not answered. */
+export function progressOf(
+  resource: XdsResource,
+  has: Held | undefined,
+  refused: Refused | undefined,
+  sent: boolean,
+): Progress {
+  const { name, version } = resource
+  if (refused?.version === version) return { name, resource, progress: 'nacked', error: refused.error }
+  if (has === undefined || has === GONE) return { name, resource, progress: 'unsent', error: '' }
+  return { name, resource, progress: has === version && !sent ? 'acked' : 'pending', error: '' }
+}

@@ -27,9 +27,12 @@ export interface SubscriptionRules {
 export interface SubscriptionStatus {
   readonly sentVersion: string
   readonly ackedVersion: string
+  /** The last that was refused; kept after later ACKs. */
   readonly nackedVersion: string
   /** The last refusal's text; kept after later ACKs. */
   readonly lastError: string
+  /** Something is refused as it stands. */
+  readonly refusing: boolean
   readonly subscribed: number | '*'
 }
 

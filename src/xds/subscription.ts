@@ -6,7 +6,7 @@ import { GONE, Holdings, UNKNOWN } from './holdings.ts'
 import { Interest, WILDCARD } from './interest.ts'
 import type { Push, XdsRequest } from './messages.ts'
 import { sharedSet } from './name-lists.ts'
-import type { Progress } from './progress.ts'
+import { type Progress, progressOf } from './progress.ts'
 import { encodedSize, mapVersion } from './resource.ts'
 import type {
   Phase,
@@ -78,6 +78,7 @@ export class Subscription {
       ackedVersion: this.#ackedVersion,
       nackedVersion: this.#nackedVersion,
       lastError: this.#lastError,
+      refusing: this.#state?.refusing ?? this.#refused.size > 0,
       subscribed: this.#interest.wildcard ? '*' : this.#interest.names.size,
     }
   }
@@ -88,19 +89,11 @@ export class Subscription {
     const sent = new Set(unanswered?.upserts.map(({ name }) => name))
     for (const name of new Set([...this.#interest.names, ...(this.#interest.wildcard ? view.keys() : [])])) {
       const resource = view.get(name)
-      const refused = this.#refused.get(name)
-      const has = this.#has.get(name)
       if (resource === undefined) yield { name, resource, progress: 'missing', error: '' }
       else if (this.#state !== undefined) {
         const progress = this.#state.progress(resource, unanswered !== undefined)
         yield { name, resource, progress, error: progress === 'nacked' ? this.#lastError : '' }
-      } else if (refused?.version === resource.version)
-        yield { name, resource, progress: 'nacked', error: refused.error }
-      else if (has === undefined || has === GONE) yield { name, resource, progress: 'unsent', error: '' }
-      else {
-        const answered = has === resource.version && !sent.has(name)
-        yield { name, resource, progress: answered ? 'acked' : 'pending', error: '' }
-      }
+      } else yield progressOf(resource, this.#has.get(name), this.#refused.get(name), sent.has(name))
     }
   }
 

@@ -218,9 +218,10 @@ export class Seen {
     })
   }
 
-  /** Refuses whatever comes of the type. */
-  refuse(typeUrl: string, message: string): void {
-    this.#refused.set(typeUrl, message)
+  /** Refuses whatever comes of the type; without a message it is taken again. */
+  refuse(typeUrl: string, message?: string): void {
+    if (message === undefined) this.#refused.delete(typeUrl)
+    else this.#refused.set(typeUrl, message)
   }
 
   subscribe(typeUrl: string, names: readonly string[] | '*' = '*'): this {

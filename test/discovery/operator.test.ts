@@ -81,5 +81,15 @@ t.test('status says of each client its kind, its view, and what it has not taken
       },
     },
   ])
+  router.refuse(TYPE.cluster)
+  await cluster.apply(setting([{ app: 'nobody' }]))
+  await router.until('nothing', () => router.names(TYPE.cluster).length === 0)
+  await cluster.apply(setting())
+  await router.until('the service again', () => router.names(TYPE.cluster).length === 1)
+  await cluster.poll('all of it', () =>
+    cluster.discovery.clients().every(({ types }) => Object.values(types).every(({ settled }) => settled)),
+  )
+  t.match((await explained())?.detail, /^all 1 connected/, 'what was refused once and is taken now')
+  t.notMatch((await isthmus('status', '--admin', address)).stdout, '✗')
   router.stop()
 })
