@@ -119,6 +119,7 @@ t.test('a peer that calls itself a pod of the gateway does not keep it from bein
   const leaving = (await first.client(pod('10.0.0.31'), gatewayIdentity)).start(TYPE.withdrawal)
   await leaving.until('an answer', (seen) => Boolean(heard(seen)))
   t.match(heard(leaving), /every client has answered/)
+  await caller.until('unhealthy where it is called from', (seen) => health(seen) === 'UNHEALTHY')
   leaving.stop()
   posing.stop()
   await caller.until('healthy again', (seen) => health(seen) === 'HEALTHY')
@@ -179,8 +180,10 @@ t.test('a ready pod that is connected to another replica of discovery serves too
   itself.subscribe(TYPE.withdrawal)
   await itself.until('an answer', (seen) => Boolean(heard(seen)))
   t.match(heard(itself), /every client has answered/, 'its own readiness is not another')
+  await caller.until('unhealthy where it is called from', (seen) => health(seen) === 'UNHEALTHY')
   leaving.stop()
   itself.stop()
+  await caller.until('healthy again', (seen) => health(seen) === 'HEALTHY')
 })
 
 t.test('only a gateway can be withdrawn, and only itself', async (t) => {
