@@ -1,5 +1,6 @@
 import { stringify } from 'yaml'
 import type { discoveryStatus } from '../discovery/status.ts'
+import { shortType } from '../xds/types.ts'
 import { formatProxyStatus, isProxyStatus } from './proxy-status-text.ts'
 import { textTable } from './text-table.ts'
 
@@ -120,7 +121,7 @@ const SHORT_TYPES: Readonly<Record<string, string>> = {
 /** One line per client, and one more for each type of which it has not what it should. */
 function clients({ clients = [] }: DiscoveryStatus): string[] {
   const rows = clients.flatMap(({ nodeId, kind, view, address, variant, connectedForS, blocked, types }) => {
-    const entries = Object.entries(types).map(([typeUrl, type]) => ({ name: shortType(typeUrl), ...type }))
+    const entries = Object.entries(types).map(([typeUrl, type]) => ({ name: usualName(typeUrl), ...type }))
     const acked = entries.filter(({ settled, refusing }) => settled && !refusing)
     const late = entries.filter(({ settled, refusing }) => !settled || refusing)
     const has = acked.map(({ name, ackedVersion }) => `${name} ${shortVersion(ackedVersion)}`).join(' ')
@@ -146,8 +147,8 @@ function clients({ clients = [] }: DiscoveryStatus): string[] {
   return section('clients', rows)
 }
 
-function shortType(typeUrl: string): string {
-  const name = typeUrl.slice(Math.max(typeUrl.lastIndexOf('.'), typeUrl.lastIndexOf('/')) + 1)
+function usualName(typeUrl: string): string {
+  const name = shortType(typeUrl)
   return SHORT_TYPES[name] ?? name
 }
 

@@ -2,13 +2,14 @@
 // since a proxy without its discovery server serves what it had.
 import type { Hop } from '../model/explain.ts'
 import type { ClientStatus } from '../xds/server-stream.ts'
+import { shortType } from '../xds/types.ts'
 import type { PeerStatus } from './peers.ts'
-import type { ViewKey } from './views.ts'
+import { viewKey } from './views.ts'
 
 /** Whether the pods of a gateway (`namespace/name`) have what they were told. */
 export function gatewayConfigHop(gateway: string, clients: readonly ClientStatus[]): Hop {
   const pods = clients.filter((client) => {
-    const key = keyOf(client)
+    const key = viewKey(client.view)
     return key?.kind === 'gateway' && key.gateway === gateway
   })
   return note(`gateway ${gateway}`, pods)
@@ -16,7 +17,7 @@ export function gatewayConfigHop(gateway: string, clients: readonly ClientStatus
 
 /** The same for the sidecars, and whether the peers that told of the service can be heard. */
 export function sidecarConfigHop(clients: readonly ClientStatus[], peers: readonly PeerStatus[]): Hop {
-  const sidecars = clients.filter((client) => keyOf(client)?.kind === 'sidecar')
+  const sidecars = clients.filter((client) => viewKey(client.view)?.kind === 'sidecar')
   const hop = note('the sidecars', sidecars)
   const heard = peers.map(({ cluster, connected, stale, error }) => {
     if (connected) return `${cluster} is heard`
@@ -43,11 +44,7 @@ function lateness([typeUrl, { refusing, lastError, lagMs }]: readonly [
   string,
   ClientStatus['types'][string],
 ]): string {
-  const name = typeUrl.slice(Math.max(typeUrl.lastIndexOf('.'), typeUrl.lastIndexOf('/')) + 1)
+  const name = shortType(typeUrl)
   if (refusing) return `${name} refused: ${lastError}`
   return lagMs > 0 ? `${name} without an answer for ${(lagMs / 1_000).toFixed(1)} s` : `${name} on its way`
-}
-
-function keyOf({ view }: ClientStatus): ViewKey | undefined {
-  return view === '' ? undefined : (JSON.parse(view) as ViewKey)
 }

@@ -4,7 +4,7 @@ import { exportsFor } from '../model/export-of.ts'
 import type { Exposure, Model, ModelCondition } from '../model/types.ts'
 import type { EditedObject } from '../objects/overlay.ts'
 import type { ClientStatus } from '../xds/server-stream.ts'
-import type { Snapshot } from '../xds/types.ts'
+import { type Snapshot, shortType } from '../xds/types.ts'
 import { isLetIn } from './topology.ts'
 
 type Sign = 'added' | 'changed' | 'removed'
@@ -180,7 +180,7 @@ function pushesOf(views: PlanInputs['views'], clients: readonly ClientStatus[]):
       if (asking.length === 0 || Object.values(difference).every((names) => names.length === 0)) continue
       responses += asking.length
       for (const client of asking) reached.add(client)
-      const name = typeUrl.slice(Math.max(typeUrl.lastIndexOf('.'), typeUrl.lastIndexOf('/')) + 1)
+      const name = shortType(typeUrl)
       const known = types[name] ?? { clients: 0, added: [], changed: [], removed: [] }
       types[name] = {
         clients: known.clients + asking.length,

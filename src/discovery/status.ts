@@ -4,7 +4,7 @@ import type { Decision, Model, ModelCondition } from '../model/types.ts'
 import type { ClientStatus } from '../xds/server-stream.ts'
 import type { NodeInfo } from '../xds/types.ts'
 import { type PeerStatus, REACHABLE_CLAIM, REASON_CLAIM } from './peers.ts'
-import type { ViewKey } from './views.ts'
+import { viewKey } from './views.ts'
 
 /** What a peer's node says about calling us, and the network it says it is on. */
 export interface Claim extends Decision {
@@ -61,8 +61,8 @@ function clientStatus(client: ClientStatus, nowMs: number) {
 }
 
 function viewOf({ view }: ClientStatus): { kind: string; view: string } {
-  if (view === '') return { kind: '', view: '' }
-  const key = JSON.parse(view) as ViewKey
+  const key = viewKey(view)
+  if (key === undefined) return { kind: '', view: '' }
   switch (key.kind) {
     case 'gateway':
       return { kind: key.kind, view: key.gateway }

@@ -152,9 +152,14 @@ export function viewName(key: ViewKey): string {
   return JSON.stringify(key)
 }
 
+/** What `viewName` was made of; undefined for ''. */
+export function viewKey(name: string): ViewKey | undefined {
+  return name === '' ? undefined : (JSON.parse(name) as ViewKey)
+}
+
 /** What sort of view has that name; undefined for ''. */
 export function viewKind(name: string): ViewKey['kind'] | undefined {
-  return name === '' ? undefined : (JSON.parse(name) as ViewKey).kind
+  return viewKey(name)?.kind
 }
 
 interface LiveViewOptions {

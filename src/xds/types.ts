@@ -20,6 +20,11 @@ export function isMcpType(typeUrl: string): boolean {
   return /^[a-z0-9.-]{1,253}\/v[0-9][a-z0-9]{0,62}\/[A-Z][A-Za-z]{0,62}$/.test(typeUrl)
 }
 
+/** The last word of a type URL, for people: `Listener`, `ServiceEntry`. */
+export function shortType(typeUrl: string): string {
+  return typeUrl.slice(Math.max(typeUrl.lastIndexOf('.'), typeUrl.lastIndexOf('/')) + 1)
+}
+
 /** One named resource, encoded once whoever receives it. */
 export interface XdsResource {
   readonly name: string
