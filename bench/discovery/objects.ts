@@ -1,8 +1,8 @@
 // The cluster that the benchmark serves: services with endpoints, as objects in memory.
-import { ObjectTable } from '../../src/objects/object-table.ts'
+import { type FileVersion, ObjectTable } from '../../src/objects/object-table.ts'
 import { identify, parseManifest } from '../../src/objects/parse.ts'
 import type { ObjectChange, ObjectStore } from '../../src/objects/store.ts'
-import type { Manifest } from '../../src/objects/types.ts'
+import type { Manifest, ObjectRef } from '../../src/objects/types.ts'
 
 export const ENDPOINTS_PER_SERVICE = 10
 const SERVICES_PER_NAMESPACE = 50
@@ -63,14 +63,22 @@ export class MemoryStore implements ObjectStore {
   readonly #listeners = new Set<(changes: readonly ObjectChange[]) => void>()
 
   put(documents: readonly Manifest[]): void {
-    const files = documents.map((doc) => {
-      const ref = identify(doc)
-      const parsed = parseManifest(doc, 'bench')
-      if (ref === undefined || !parsed.ok) throw new Error(`not an object: ${JSON.stringify(parsed)}`)
-      const source = `${ref.kind}/${ref.namespace}/${ref.name}`
-      const entry = { source, document: 0, item: undefined, ref, doc, object: parsed.value, problems: [] }
-      return [source, { ok: true as const, value: [entry] }] as const
-    })
+    this.#update(
+      documents.map((doc) => {
+        const { source, ref } = sourceOf(doc)
+        const parsed = parseManifest(doc, 'bench')
+        if (!parsed.ok) throw new Error(`not an object: ${JSON.stringify(parsed)}`)
+        const entry = { source, document: 0, item: undefined, ref, doc, object: parsed.value, problems: [] }
+        return [source, { ok: true, value: [entry] }]
+      }),
+    )
+  }
+
+  remove(documents: readonly Manifest[]): void {
+    this.#update(documents.map((doc) => [sourceOf(doc).source, undefined]))
+  }
+
+  #update(files: readonly (readonly [string, FileVersion])[]): void {
     const changes = this.#table.update(new Map(files))
     if (changes.length > 0) for (const listener of this.#listeners) listener(changes)
   }
@@ -95,4 +103,11 @@ export class MemoryStore implements ObjectStore {
   updateStatus(): Promise<void> {
     return Promise.resolve()
   }
+}
+
+/** What stands for the file of an object. */
+function sourceOf(doc: Manifest): { readonly source: string; readonly ref: ObjectRef } {
+  const ref = identify(doc)
+  if (ref === undefined) throw new Error(`not an object: ${JSON.stringify(doc)}`)
+  return { source: `${ref.kind}/${ref.namespace}/${ref.name}`, ref }
 }
