@@ -2,6 +2,7 @@ import type { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
 import type { Clock } from '../lib/clock.ts'
 import type { SharedReads } from './shared-reads.ts'
+import { readNothingAhead, stopReading } from './stop-reading.ts'
 
 /** One end of a connection: the stream of payload, and the TCP socket below it (the same where there is no TLS). */
 export interface PumpEnd {
@@ -110,8 +111,9 @@ export class Pump {
     from.on('data', (chunk: Buffer) => {
       count(chunk.length)
       this.#moved = true
-      if (!to.write(chunk)) from.pause()
+      if (!to.write(chunk)) stopReading(from)
     })
+    readNothingAhead(from)
     // A socket that waited for its upstream is paused, and a listener alone does not start it again.
     from.resume()
   }
