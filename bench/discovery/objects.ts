@@ -7,7 +7,7 @@ import type { Manifest, ObjectRef } from '../../src/objects/types.ts'
 export const ENDPOINTS_PER_SERVICE = 10
 const SERVICES_PER_NAMESPACE = 50
 
-const namespaceOf = (index: number): string => `ns-${Math.floor(index / SERVICES_PER_NAMESPACE)}`
+export const namespaceOf = (index: number): string => `ns-${Math.floor(index / SERVICES_PER_NAMESPACE)}`
 
 export function service(index: number, annotations: Readonly<Record<string, string>> = {}): Manifest {
   return {

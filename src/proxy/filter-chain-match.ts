@@ -30,12 +30,15 @@ export class FilterChainIndex<T> {
     this.#byServerName.clear()
   }
 
-  /** Of several application protocols that are asked for, the first in the client's order. */
-  find({ sni = '', alpn }: Pick<ClientHello, 'sni' | 'alpn'>): T | undefined {
-    const byTransport = this.#byServerName.get(sni) ?? this.#byServerName.get(ANY)
+  /** Of several application protocols that are asked for, the first in the client's order. Allocates nothing. */
+  find(hello: Pick<ClientHello, 'sni' | 'alpn'>): T | undefined {
+    const byTransport = this.#byServerName.get(hello.sni ?? '') ?? this.#byServerName.get(ANY)
     const byProtocol = byTransport?.get('tls') ?? byTransport?.get(ANY)
     if (byProtocol === undefined) return undefined
-    const offered = alpn.find((name) => name !== ANY && byProtocol.has(name))
-    return byProtocol.get(offered ?? ANY)
+    for (const name of hello.alpn) {
+      const chain = name === ANY ? undefined : byProtocol.get(name)
+      if (chain !== undefined) return chain
+    }
+    return byProtocol.get(ANY)
   }
 }

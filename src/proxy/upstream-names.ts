@@ -11,7 +11,8 @@ interface Named {
 export class UpstreamNames {
   /** Upstreams by their own name, with every name of theirs. */
   readonly #own = new Map<string, readonly string[]>()
-  readonly #byAlias = new Map<string, Set<string>>()
+  /** By alias, who claims it: mostly one, whom a look-up then finds without an iterator. */
+  readonly #byAlias = new Map<string, string | Set<string>>()
 
   /** Adds an upstream, or gives it other aliases. */
   set({ name, aliases }: Named): void {
@@ -20,27 +21,29 @@ export class UpstreamNames {
     this.#own.set(name, all)
     for (const alias of aliases) {
       const claimants = this.#byAlias.get(alias)
-      if (claimants === undefined) this.#byAlias.set(alias, new Set([name]))
-      else claimants.add(name)
+      if (claimants === undefined) this.#byAlias.set(alias, name)
+      else if (typeof claimants !== 'string') claimants.add(name)
+      else if (claimants !== name) this.#byAlias.set(alias, new Set([claimants, name]))
     }
   }
 
   delete(name: string): void {
     for (const alias of this.#own.get(name) ?? NONE) {
       const claimants = this.#byAlias.get(alias)
-      claimants?.delete(name)
-      if (claimants?.size === 0) this.#byAlias.delete(alias)
+      if (claimants === name) this.#byAlias.delete(alias)
+      if (claimants === undefined || typeof claimants === 'string') continue
+      claimants.delete(name)
+      const [left] = claimants
+      if (claimants.size === 1 && left !== undefined) this.#byAlias.set(alias, left)
     }
     this.#own.delete(name)
   }
 
-  /** The upstream's own name; undefined where the server name means none. */
+  /** The upstream's own name; undefined where the server name means none. Allocates nothing. */
   find(serverName: string): string | undefined {
     if (this.#own.has(serverName)) return serverName
     const claimants = this.#byAlias.get(serverName)
-    if (claimants?.size !== 1) return undefined
-    const [name] = claimants
-    return name
+    return typeof claimants === 'string' ? claimants : undefined
   }
 
   /** Every name of an upstream, its own first; empty where it has no aliases. */

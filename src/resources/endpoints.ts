@@ -86,7 +86,9 @@ export function loadAssignment(name: string, endpoints: readonly EdsEndpoint[]):
   const perPriority = new Map<number, number>()
   for (const endpoint of endpoints) {
     const key = `${endpoint.priority} ${endpoint.region} ${endpoint.zone}`
-    groups.set(key, [...(groups.get(key) ?? []), endpoint])
+    const group = groups.get(key)
+    if (group === undefined) groups.set(key, [endpoint])
+    else group.push(endpoint)
     perPriority.set(endpoint.priority, (perPriority.get(endpoint.priority) ?? 0) + 1)
   }
   return create(ClusterLoadAssignmentSchema, {
