@@ -1,8 +1,19 @@
 // What is measured: units of work whose CPU is counted, and connections that are held to see what they weigh.
 import type { BackendCounters } from './backend.ts'
-import type { Load, LoadResult } from './client.ts'
+import type { Counts, Load, LoadResult } from './client.ts'
 
 const MB = 1_000_000
+
+/** Names of what is measured, each with its unit. */
+export const COLUMN = {
+  handshake: 'µs per mTLS handshake + connect + 1 request',
+  request: 'µs per keep-alive request, 1 KB',
+  down: 'µs per MB down',
+  up: 'µs per MB up',
+  idle: 'KB per idle connection',
+  stalledDown: 'KB per stalled download',
+  stalledUp: 'KB per stalled upload',
+} as const
 
 interface Case {
   readonly name: string
@@ -10,43 +21,43 @@ interface Case {
 }
 
 export interface CpuCase extends Case {
-  /** How many units a result is. */
+  /** How many units the measured part of a result is. */
   readonly count: (result: LoadResult) => number
 }
 
 /** Worker CPU in microseconds for each. */
 export const CPU_CASES: readonly CpuCase[] = [
   {
-    name: 'µs per mTLS handshake + connect + 1 request',
+    name: COLUMN.handshake,
     load: { mode: 'handshakes', connections: 8, size: 100 },
-    count: (r) => r.connections,
+    count: (r) => r.connections - r.before.connections,
   },
   {
-    name: 'µs per keep-alive request, 1 KB',
+    name: COLUMN.request,
     load: { mode: 'requests', connections: 32, size: 1_000 },
-    count: (r) => r.requests,
+    count: (r) => r.requests - r.before.requests,
   },
   {
-    name: 'µs per MB down',
+    name: COLUMN.down,
     load: { mode: 'download', connections: 4, size: MB },
-    count: (r) => r.bytesReceived / MB,
+    count: (r) => (r.bytesReceived - r.before.bytesReceived) / MB,
   },
   {
-    name: 'µs per MB up',
+    name: COLUMN.up,
     load: { mode: 'upload', connections: 4, size: MB },
-    count: (r) => r.bytesSent / MB,
+    count: (r) => (r.bytesSent - r.before.bytesSent) / MB,
   },
 ]
 
 /** Growth of resident memory in KB for each connection. */
 export function memoryCases(idle: number, stalled: number): readonly Case[] {
   return [
-    { name: 'KB per idle connection', load: { mode: 'idle', connections: idle, size: 100 } },
+    { name: COLUMN.idle, load: { mode: 'idle', connections: idle, size: 100 } },
     {
-      name: 'KB per stalled download',
+      name: COLUMN.stalledDown,
       load: { mode: 'stalled-download', connections: stalled, size: 64 * MB },
     },
-    { name: 'KB per stalled upload', load: { mode: 'stalled-upload', connections: stalled, size: 64 * MB } },
+    { name: COLUMN.stalledUp, load: { mode: 'stalled-upload', connections: stalled, size: 64 * MB } },
   ]
 }
 
@@ -55,7 +66,7 @@ export function compare(
   name: string,
   before: BackendCounters,
   after: BackendCounters,
-  result: LoadResult,
+  result: Counts & Pick<LoadResult, 'errors' | 'error'>,
   held = false,
 ): string[] {
   const answers = result.bytesReceived - (result.bytesSent > 0 ? result.requests : 0)

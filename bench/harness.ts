@@ -6,7 +6,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { createCa } from '../src/identity/ca.ts'
 import type { BackendCounters } from './backend.ts'
-import type { Load, LoadResult } from './client.ts'
+import type { Load, LoadResult, Mark } from './client.ts'
 import type { Job } from './job.ts'
 import type { Target } from './targets.ts'
 
@@ -64,8 +64,15 @@ export class Harness {
     return ask(this.#backend, 'counters', ({ counters }) => counters as BackendCounters | undefined)
   }
 
-  /** Puts the load on a target; resolves when it is over or, for connections that are held, when they are there. */
-  drive(target: Target, load: Pick<Load, 'mode' | 'connections' | 'size' | 'seconds'>): Promise<LoadResult> {
+  /**
+   * Puts the load on a target; resolves when it is over or, for connections that are held, when they are there. `onMark` is called as
+   * the measured part begins and as it ends, while the load waits.
+   */
+  async drive(
+    target: Target,
+    load: Pick<Load, 'mode' | 'connections' | 'size' | 'seconds'>,
+    onMark: (mark: Mark) => void = () => {},
+  ): Promise<LoadResult> {
     const whole: Load = {
       ...this.#identity,
       host: '127.0.0.1',
@@ -73,7 +80,17 @@ export class Harness {
       servername: this.job.serverName,
       ...load,
     }
-    return ask(this.#client, whole, ({ result }) => result as LoadResult | undefined)
+    const take = ({ mark }: { readonly mark?: Mark }): void => {
+      if (mark === undefined) return
+      onMark(mark)
+      this.#client.send('go on')
+    }
+    this.#client.on('message', take)
+    try {
+      return await ask(this.#client, whole, ({ result }) => result as LoadResult | undefined)
+    } finally {
+      this.#client.off('message', take)
+    }
   }
 
   /** Ends the connections that are held. */

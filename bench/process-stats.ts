@@ -2,23 +2,52 @@
 // resident memory.
 import { readdirSync, readFileSync } from 'node:fs'
 
-/** CPU of all threads, in microseconds. */
+/** A process and those that it started: a master and its worker are one target. */
+export function processesOf(pid: number): number[] {
+  const children: number[] = []
+  for (const thread of threadsOf(pid)) {
+    const list = readGone(`/proc/${pid}/task/${thread}/children`) ?? ''
+    children.push(...list.split(' ').filter(Boolean).map(Number))
+  }
+  return [pid, ...children.flatMap(processesOf)]
+}
+
+/** CPU of all threads of a process and of those that it started, in microseconds; throws when it has ended. */
 export function cpuMicroseconds(pid: number): number {
+  readdirSync(`/proc/${pid}/task`)
   let nanoseconds = 0
-  for (const thread of readdirSync(`/proc/${pid}/task`)) {
-    try {
-      nanoseconds += Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, 'utf8').split(' ')[0])
-    } catch {
-      // A thread that has just ended: none of those that carry bytes does.
-    }
+  for (const each of processesOf(pid)) {
+    for (const thread of threadsOf(each))
+      nanoseconds += Number(readGone(`/proc/${each}/task/${thread}/schedstat`)?.split(' ')[0] ?? 0)
   }
   return nanoseconds / 1_000
 }
 
-/** Resident memory, bytes. */
+/** Resident memory of a process and of those that it started, bytes. */
 export function residentBytes(pid: number): number {
-  const kilobytes = /^Rss:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8'))?.[1]
-  return Number(kilobytes) * 1_024
+  let kilobytes = 0
+  for (const each of processesOf(pid)) {
+    const text = readGone(`/proc/${each}/smaps_rollup`) ?? ''
+    kilobytes += Number(/^Rss:\s+(\d+) kB$/m.exec(text)?.[1] ?? 0)
+  }
+  return kilobytes * 1_024
+}
+
+function threadsOf(pid: number): string[] {
+  try {
+    return readdirSync(`/proc/${pid}/task`)
+  } catch {
+    return []
+  }
+}
+
+/** A thread may just have ended: none of those that carry bytes does. */
+function readGone(file: string): string | undefined {
+  try {
+    return readFileSync(file, 'utf8')
+  } catch {
+    return undefined
+  }
 }
 
 const SAMPLE_MS = 200

@@ -17,6 +17,8 @@ const edge = createTlsServer({
   rejectUnauthorized: true,
   minVersion: 'TLSv1.2',
   ecdhCurve: 'X25519:P-256',
+  // The caller chooses, as with Envoy.
+  honorCipherOrder: false,
   secureOptions: constants.SSL_OP_NO_TICKET,
   ALPNProtocols: ['h2', 'http/1.1', 'istio'],
   allowHalfOpen: true,

@@ -1,3 +1,6 @@
+// What was measured, as tables in plain text.
+import { type Interval, median, medianInterval } from './statistics.ts'
+
 /** Every round's figures, by target and by column. Rounds of one column belong together: their targets ran one after the other. */
 export class Figures {
   readonly #values = new Map<string, Map<string, number[]>>()
@@ -25,10 +28,24 @@ export class Figures {
     return median(this.of(target, column))
   }
 
-  /** Median of the ratios of each round: what changed between rounds, changed for both. */
-  ratio(target: string, other: string, column: string): number {
+  /** Ratios of each round: what changed between rounds, changed for both. */
+  ratios(target: string, other: string, column: string): number[] {
     const divisors = this.of(other, column)
-    return median(this.of(target, column).flatMap((value, round) => value / (divisors[round] ?? Number.NaN)))
+    return this.of(target, column).map((value, round) => value / (divisors[round] ?? Number.NaN))
+  }
+
+  /** Median of the ratios of each round. */
+  ratio(target: string, other: string, column: string): number {
+    return median(this.ratios(target, other, column))
+  }
+
+  /** In which the median lies with 95 %. */
+  interval(target: string, column: string): Interval {
+    return medianInterval(this.of(target, column))
+  }
+
+  ratioInterval(target: string, other: string, column: string): Interval {
+    return medianInterval(this.ratios(target, other, column))
   }
 
   toJSON(): Record<string, Record<string, readonly number[]>> {
@@ -36,12 +53,16 @@ export class Figures {
       [...this.#values].map(([target, columns]) => [target, Object.fromEntries(columns)]),
     )
   }
-}
 
-export function median(values: readonly number[]): number {
-  const sorted = values.filter((value) => !Number.isNaN(value)).sort((a, b) => a - b)
-  const middle = sorted.length / 2
-  return ((sorted[Math.floor(middle)] ?? Number.NaN) + (sorted[Math.ceil(middle) - 1] ?? Number.NaN)) / 2
+  static from(json: Readonly<Record<string, Readonly<Record<string, readonly (number | null)[]>>>>): Figures {
+    const figures = new Figures()
+    for (const [target, columns] of Object.entries(json)) {
+      // JSON has no NaN.
+      for (const [column, values] of Object.entries(columns))
+        for (const value of values) figures.add(target, column, value ?? Number.NaN)
+    }
+    return figures
+  }
 }
 
 /** Two tables in plain text: medians by target, and what our targets cost beside others in the same rounds. */
@@ -58,10 +79,11 @@ export function report(figures: Figures, pairs: readonly (readonly [ours: string
   return `${table(['worker CPU and memory, medians', ...columns], medians)}\n\n${table(['ratios, medians of rounds', ...columns], ratios)}`
 }
 
-const format = (value: number, digits: number): string => (Number.isNaN(value) ? '-' : value.toFixed(digits))
+export const format = (value: number, digits: number): string =>
+  Number.isNaN(value) ? '-' : value.toFixed(digits)
 
 /** Headings over several lines, since they are longer than what stands below. */
-function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const headings = head.map((title, index) => (index === 0 ? [title] : wrapped(title, 16)))
   const height = Math.max(...headings.map((lines) => lines.length))
   const widths = head.map((_, index) =>

@@ -29,9 +29,11 @@ t.test('our engine beside its prototype: every figure, every round, counted at b
   t.equal(code, 0, text)
   t.match(text, /The backend counted what the client counted/)
   t.match(text, /ours-node \/ prototype-node/)
-  const { rounds, programs } = JSON.parse(readFileSync(file, 'utf8'))
+  const { rounds, programs, negotiated, machine } = JSON.parse(readFileSync(file, 'utf8'))
+  t.ok(machine.cpus > 0 && machine.kernel !== '')
   for (const target of targets) {
     t.equal(programs[target], process.version)
+    t.equal(negotiated[target], 'TLSv1.3 TLS_AES_128_GCM_SHA256 X25519')
     const columns = Object.entries(rounds[target] as Record<string, number[]>)
     t.equal(columns.length, 7)
     t.ok(
@@ -44,25 +46,23 @@ t.test('our engine beside its prototype: every figure, every round, counted at b
 })
 
 t.test('a peer that is not there is said, and is an error where CI is set', async (t) => {
-  const args = ['--rounds', '0', '--memory-rounds', '0', '--targets', 'envoy']
-  const missing = { ENVOY_BIN: '/nonexistent/envoy' }
+  const names = ['envoy', 'haproxy', 'nginx']
+  const args = ['--rounds', '0', '--memory-rounds', '0', '--targets', names.join(',')]
+  const missing = Object.fromEntries(
+    names.map((name) => [`${name.toUpperCase()}_BIN`, `/nonexistent/${name}`]),
+  )
   const laptop = await bench(args, { ...missing, CI: '' })
   t.equal(laptop.code, 0, laptop.text)
-  t.match(laptop.text, /envoy is not measured: .*\/nonexistent\/envoy/)
-  t.equal((await bench(args, { ...missing, CI: 'true' })).code, 1)
+  for (const name of names)
+    t.ok(new RegExp(`${name} is not measured: .*/nonexistent/${name}`).test(laptop.text), name)
+  const ci = await bench(args, { ...missing, CI: 'true' })
+  t.equal(ci.code, 1)
+  t.match(ci.text, /nginx is missing/)
 })
 
 t.test('ends that do not agree are named', async (t) => {
   const zero = { connections: 0, requests: 0, bytesSent: 0, bytesReceived: 0 }
-  const said = {
-    connections: 2,
-    requests: 3,
-    bytesReceived: 300,
-    bytesSent: 0,
-    errors: 0,
-    error: '',
-    seconds: 1,
-  }
+  const said = { connections: 2, requests: 3, bytesReceived: 300, bytesSent: 0, errors: 0, error: '' }
   const whole = { connections: 2, requests: 3, bytesSent: 300, bytesReceived: 0 }
   t.same(compare('case', zero, whole, said), [])
   t.same(compare('case', zero, { ...whole, connections: 3 }, said), [
