@@ -1,6 +1,6 @@
 // Two figures that hold on a busy machine, where a time by itself does not: bytes allocated, and the ratio of two costs that were
 // taken in turns.
-import { median } from '../report.ts'
+import { median } from '../statistics.ts'
 import type { Micro } from './micro.ts'
 
 type Once = Micro['once']
