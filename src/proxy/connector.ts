@@ -10,7 +10,6 @@ import type { TransportSocketConfig, UpstreamTls } from '../resources/accept-typ
 import type { KeepaliveConfig } from '../resources/upstream-types.ts'
 import type { PumpEnd } from './pump.ts'
 import type { SecretStore, TlsMaterial } from './secrets.ts'
-import { SharedReads } from './shared-reads.ts'
 
 export interface ConnectorDeps {
   readonly clock: Clock
@@ -74,18 +73,16 @@ export interface ConnectOptions {
   readonly keepalive: KeepaliveConfig | undefined
   /** Sent before everything else, TLS included. */
   readonly header?: Buffer | undefined
-  /** What is received goes through `SharedReads`, where there is no TLS of ours. */
-  readonly shareReads?: boolean
   /** Instead of those of the TLS context. */
   readonly alpn?: readonly string[]
   readonly cancellation: Cancellation
 }
 
 /**
- * What may wait in this process to be sent, in bytes, before whoever sends it is paused. Less makes no difference in Node, and a
- * stalled upload a third lighter in Bun.
+ * What may wait in this process to be sent, in bytes, before whoever sends it is paused. In Node what waits is what the kernel has no
+ * room for (`writeBorrowed`), so that there is nothing to be gained by more of it; in Bun this makes a stalled upload a third lighter.
  */
-const HIGH_WATER_MARK = 'bun' in process.versions ? 16_384 : 65_536
+const HIGH_WATER_MARK = 'bun' in process.versions ? 16_384 : 4_096
 const SOCKET = { allowHalfOpen: true, noDelay: true, highWaterMark: HIGH_WATER_MARK }
 
 /** Errors of this machine, not of the endpoint. */
@@ -113,10 +110,7 @@ export class Connector {
     options: ConnectOptions,
   ): Promise<Result<Connected, ConnectFailure>> {
     if (socket.kind === 'raw') {
-      const reads = options.shareReads === true ? new SharedReads() : undefined
-      const established: Established = (raw, settle) =>
-        settle(ok(reads === undefined ? { raw, stream: raw } : { raw, stream: raw, reads }))
-      return this.#open(host, port, options, established, reads)
+      return this.#open(host, port, options, (raw, settle) => settle(ok({ raw, stream: raw })))
     }
     const { tls } = socket
     const material = this.#deps.secrets.pinnedMaterial(tls)
@@ -132,12 +126,9 @@ export class Connector {
     port: number,
     { timeoutMs, keepalive, header, cancellation }: ConnectOptions,
     established: Established,
-    reads?: SharedReads,
   ): Promise<Result<Connected, ConnectFailure>> {
     return new Promise((resolve) => {
-      const raw = connectTcp(
-        reads === undefined ? { host, port, ...SOCKET } : { host, port, ...SOCKET, onread: reads.onread },
-      )
+      const raw = connectTcp({ host, port, ...SOCKET })
       let settled = false
       const settle: Settle = (result) => {
         if (settled) return

@@ -5,7 +5,6 @@ import type { Connection } from './connection.ts'
 import type { DialOptions } from './dial.ts'
 import { formatAddress } from './endpoint.ts'
 import { formatTlv, type ProxiedConnection, type Tlv } from './proxy-protocol-encode.ts'
-import { HAS_SHARED_READS } from './shared-reads.ts'
 
 /** What dialling an upstream needs to know of the connection that it is for. */
 export function dialOptions(connection: Connection, chain: FilterChainConfig, upstream: string): DialOptions {
@@ -13,7 +12,6 @@ export function dialOptions(connection: Connection, chain: FilterChainConfig, up
     attempts: chain.maxConnectAttempts,
     backoff: chain.connectBackoff,
     passthrough: chain.mode === 'passthrough',
-    shareReads: HAS_SHARED_READS && chain.mode === 'terminate',
     hash: hashOf(connection, chain),
     proxied: () => ({
       connection: proxiedConnection(connection),

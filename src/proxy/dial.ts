@@ -30,8 +30,6 @@ export interface DialOptions {
   readonly backoff?: { readonly baseMs: number; readonly maxMs: number } | undefined
   /** What will be sent is the client's own mesh TLS, so only what terminates that is called, and without TLS of ours. */
   readonly passthrough?: boolean
-  /** The downstream is TLS of ours, which takes what it is given at once: see `SharedReads`. */
-  readonly shareReads?: boolean
   /** For policies that hash; undefined: any endpoint will do. */
   readonly hash?: bigint | undefined
   /** Asked for where the endpoint wants a PROXY header. */
@@ -122,7 +120,6 @@ export class Dialer {
     const result = await this.#deps.connector.connect(endpoint.host, endpoint.port, socket, {
       timeoutMs: upstream.config.connectTimeoutMs,
       keepalive: upstream.config.keepalive,
-      shareReads: options.shareReads ?? false,
       header,
       cancellation,
     })

@@ -1,7 +1,9 @@
 import type { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
 import type { Clock } from '../lib/clock.ts'
-import type { SharedReads } from './shared-reads.ts'
+import { writeBorrowed } from './borrowed-write.ts'
+import { passOnGathered } from './record-gatherer.ts'
+import { shareReads } from './shared-reads.ts'
 import { readNothingAhead, stopReading } from './stop-reading.ts'
 
 /** One end of a connection: the stream of payload, and the TCP socket below it (the same where there is no TLS). */
@@ -9,8 +11,6 @@ export interface PumpEnd {
   readonly stream: Socket | TLSSocket
   /** Resets go here: on a TLS socket `resetAndDestroy` throws. */
   readonly raw: Socket
-  /** Where its bytes come from instead of `data` events. */
-  readonly reads?: SharedReads
 }
 
 export type PumpOutcome =
@@ -78,36 +78,35 @@ export class Pump {
 
   /** Ends both sides at once, as an error for whoever is still sending. */
   abort(): void {
-    this.#finished = true
-    this.#cancelIdle?.()
+    this.#settle()
     reset(this.#options.downstream)
     reset(this.#options.upstream)
   }
 
   /** Ends both sides in order, with what was written for them before. */
   close(): void {
-    this.#finished = true
-    this.#cancelIdle?.()
+    this.#settle()
     for (const { stream } of [this.#options.downstream, this.#options.upstream]) stream.destroySoon()
   }
 
-  #flow({ stream: from, reads }: PumpEnd, to: Socket, count: (length: number) => void): void {
+  #flow({ stream: from }: PumpEnd, to: Socket, count: (length: number) => void): void {
     to.on('drain', () => {
       this.#moved = true
       from.resume()
     })
-    // It may have ended while the other side was being connected: Node says so once, to whoever listens then.
-    if (from.readableEnded) to.end()
-    else from.on('end', () => to.end())
-    if (reads !== undefined) {
-      reads.start(from, (chunk) => {
-        count(chunk.length)
-        this.#moved = true
-        // TLS has encrypted it when it returns, unless something waits before it: then the stream keeps it.
-        return to.write(to.writableLength === 0 ? chunk : Buffer.from(chunk))
-      })
-      return
+    const end = () => {
+      passOnGathered()
+      to.end()
     }
+    // It may have ended while the other side was being connected: Node says so once, to whoever listens then.
+    if (from.readableEnded) end()
+    else from.on('end', end)
+    const shares = shareReads(from, (chunk) => {
+      count(chunk.length)
+      this.#moved = true
+      return writeBorrowed(to, chunk)
+    })
+    if (shares) return
     from.on('data', (chunk: Buffer) => {
       count(chunk.length)
       this.#moved = true
@@ -156,9 +155,15 @@ export class Pump {
 
   #finish(outcome: PumpOutcome): void {
     if (this.#finished) return
+    this.#settle()
+    this.#options.onEnd(outcome)
+  }
+
+  /** Nothing is to be found out any more. */
+  #settle(): void {
+    passOnGathered()
     this.#finished = true
     this.#cancelIdle?.()
-    this.#options.onEnd(outcome)
   }
 }
 

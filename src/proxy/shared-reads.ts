@@ -1,4 +1,6 @@
-import type { OnReadOpts, Socket } from 'node:net'
+import { Socket } from 'node:net'
+import { TLSSocket } from 'node:tls'
+import { RecordGatherer } from './record-gatherer.ts'
 
 /** Of one read; more than a socket's receive buffer usually has, and four whole TLS records. */
 const READ_BYTES = 65_536
@@ -11,33 +13,49 @@ const shared = Buffer.allocUnsafeSlow(READ_BYTES)
  */
 export type ReadSink = (chunk: Buffer) => boolean
 
-/**
- * What a TCP socket receives, without a Buffer for each read: Node reads into one that it is given (`onread`), and all sockets share
- * one. Nothing is left for the collector, and a socket whose reader stalls holds nothing. Only for a socket that this process
- * connects, whose options say so; its `data` events do not come.
- */
-export class SharedReads {
-  /** For `net.connect`. */
-  readonly onread: OnReadOpts = { buffer: shared, callback: (length) => this.#take(length) }
-  #sink: ReadSink | undefined
-  /** What came before there was a sink: one read at most, since it stops reading. */
-  #early: Buffer | undefined
-
-  /** Gives what is read to `sink` from now on, in a socket that is connected. */
-  start(socket: Socket, sink: ReadSink): void {
-    this.#sink = sink
-    const early = this.#early
-    this.#early = undefined
-    if (early === undefined || sink(early)) socket.resume()
-  }
-
-  #take(length: number): boolean {
-    const chunk = shared.subarray(0, length)
-    if (this.#sink !== undefined) return this.#sink(chunk)
-    this.#early = Buffer.from(chunk)
-    return false
-  }
+/** What Node's `onread` sets in a socket: the Buffer to read into, and who is called with the number of bytes. */
+interface OnReadHooks {
+  readonly buffer: symbol
+  readonly callback: symbol
 }
 
-/** Bun takes `onread` too, and pays 15 % of its bulk for it. */
-export const HAS_SHARED_READS = !('bun' in process.versions)
+type Hooked = Record<symbol, unknown> & {
+  readonly _handle?: { useUserBuffer?(buffer: Buffer): void } | null
+}
+
+/**
+ * Node has `onread` for sockets that are about to be connected; those that were accepted, and TLS on top of any, get it through the
+ * same fields under the same names, which are private. Undefined where this runtime has none; Bun has no use for it, it would pay 15 %
+ * of its bulk.
+ */
+const HOOKS: OnReadHooks | undefined = 'bun' in process.versions ? undefined : onReadHooks(new Socket())
+
+export function onReadHooks(socket: object): OnReadHooks | undefined {
+  const keys = Object.getOwnPropertySymbols(socket)
+  const buffer = keys.find(({ description }) => description === 'kBuffer')
+  const callback = keys.find(({ description }) => description === 'kBufferCb')
+  return buffer === undefined || callback === undefined ? undefined : { buffer, callback }
+}
+
+/**
+ * Gives what a connected socket receives to `sink`, without a Buffer for each read: all sockets read into one. Nothing is left for the
+ * collector, and a socket whose reader stalls holds nothing. Its `data` events do not come any more; ends and errors do. False where
+ * this runtime cannot, and then nothing has changed.
+ */
+export function shareReads(socket: Socket, sink: ReadSink, hooks: OnReadHooks | undefined = HOOKS): boolean {
+  const hooked = socket as unknown as Hooked
+  if (hooks === undefined || hooked._handle?.useUserBuffer === undefined) return false
+  let more = true
+  // What it has read so far comes first.
+  for (let early: Buffer | null = socket.read(); early !== null; early = socket.read()) more = sink(early)
+  const gatherer = socket instanceof TLSSocket ? new RecordGatherer(socket, sink) : undefined
+  hooked[hooks.callback] =
+    gatherer === undefined
+      ? (length: number) => sink(shared.subarray(0, length))
+      : (length: number) => gatherer.take(shared.subarray(0, length))
+  hooked[hooks.buffer] = shared
+  hooked._handle.useUserBuffer(shared)
+  if (more) socket.resume()
+  else socket.pause()
+  return true
+}

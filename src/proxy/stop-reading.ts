@@ -10,8 +10,8 @@ const IN_BUN = 'bun' in process.versions
 
 /**
  * In Bun, takes from a stream the buffer that it fills while it is paused: a stream reads ahead up to its `highWaterMark`, in whole reads
- * of the runtime, which are 512 KB there, for each connection whose other side takes nothing. In Node it is four TLS records, and
- * worth its memory: without them reads stop and start so often that an upload costs a quarter more.
+ * of the runtime, which are 512 KB there, for each connection whose other side takes nothing. In Node nothing goes through this buffer
+ * (`shareReads`).
  */
 export function readNothingAhead(stream: Socket): void {
   const { _readableState: state } = stream as Socket & Inside

@@ -19,9 +19,9 @@ import { Judge } from '../../src/proxy/judge.ts'
 import { LoadBalancer } from '../../src/proxy/load-balancer.ts'
 import { OverheadGuard } from '../../src/proxy/overhead-guard.ts'
 import { Pump } from '../../src/proxy/pump.ts'
+import { RecordGatherer } from '../../src/proxy/record-gatherer.ts'
 import { SecretStore } from '../../src/proxy/secrets.ts'
 import { ServedChains } from '../../src/proxy/served-chains.ts'
-import { SharedReads } from '../../src/proxy/shared-reads.ts'
 import { TlsAcceptor } from '../../src/proxy/tls-acceptor.ts'
 import { TlsEdge } from '../../src/proxy/tls-edge.ts'
 import { TrafficRecorder } from '../../src/proxy/traffic-stats.ts'
@@ -48,9 +48,9 @@ const CLASSES = [
     OutlierDetector,
     OverheadGuard,
     Pump,
+    RecordGatherer,
     SecretStore,
     ServedChains,
-    SharedReads,
   ],
   ...[
     SvidVerifier,
