@@ -63,6 +63,7 @@ function discovered(config: ProxyConfig, logger: Logger): Supervisor {
       federation: new FederationFiles({ directory: config.federation, logger }),
     }),
     runDirectory: config.runDirectory,
+    allowLocalEndpoints: config.allowLocalEndpoints,
     snapshotMaxAgeMs: config.snapshotMaxAgeMs,
     logger,
   })
@@ -73,6 +74,7 @@ function configured(config: ProxyConfig, logger: Logger): ConfigSupervisor {
     file: config.file,
     nameTable: config.kind === 'sidecar',
     runDirectory: config.runDirectory,
+    allowLocalEndpoints: config.allowLocalEndpoints,
     snapshotMaxAgeMs: config.snapshotMaxAgeMs,
     logger,
   })

@@ -8,8 +8,7 @@ import type { Connection, ConnectionInit, ConnectionState } from './connection.t
 import type { Dialer } from './dial.ts'
 import type { ShadowVerdict } from './rbac.ts'
 import type { SecretStore } from './secrets.ts'
-import type { Upstream } from './upstream.ts'
-import type { UpstreamNames } from './upstream-names.ts'
+import type { UpstreamRegistry } from './upstream-registry.ts'
 
 export interface ProxyLimits {
   /** Connections open or being opened at one time. */
@@ -62,8 +61,8 @@ export interface ProxyContext {
   readonly verifier: SvidVerifier
   readonly dialer: Dialer
   readonly admission: HandshakeAdmission
-  readonly upstreams: ReadonlyMap<string, Upstream>
-  readonly names: Pick<UpstreamNames, 'find' | 'namesOf'>
+  readonly upstreams: Pick<UpstreamRegistry, 'get' | 'has'>
+  readonly names: Pick<UpstreamRegistry, 'find' | 'namesOf'>
   readonly connections: ReadonlySet<Connection>
   /** Registers a connection; undefined when there are too many. */
   admit(init: ConnectionInit, state: ConnectionState): Connection | undefined

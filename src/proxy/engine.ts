@@ -2,13 +2,11 @@ import type { RevocationMode } from '../identity/revocation.ts'
 import { SvidVerifier } from '../identity/verify-svid.ts'
 import { type Clock, onClockJump, systemClock } from '../lib/clock.ts'
 import type { Logger } from '../lib/log.ts'
-import { fail, type Problem, problem, type Result } from '../lib/result.ts'
-import { acceptEndpoints } from '../resources/accept-endpoints.ts'
+import { fail, type Problem, type Result } from '../lib/result.ts'
 import { acceptListener } from '../resources/accept-listener.ts'
-import { listenerSecrets, upstreamSecrets } from '../resources/accept-references.ts'
+import { listenerSecrets } from '../resources/accept-references.ts'
 import { acceptSecret } from '../resources/accept-secret.ts'
-import type { EndpointsConfig, ListenerConfig, UpstreamConfig } from '../resources/accept-types.ts'
-import { acceptUpstream } from '../resources/accept-upstream.ts'
+import type { ListenerConfig } from '../resources/accept-types.ts'
 import { TYPE, type XdsResource } from '../xds/types.ts'
 import type { AccessLogEntry, Ending } from './access-log.ts'
 import { HandshakeAdmission } from './admission.ts'
@@ -33,8 +31,7 @@ import { ListenersByPort } from './listeners-by-port.ts'
 import { createResolve, type Resolve, shared } from './resolve.ts'
 import { SecretStore } from './secrets.ts'
 import type { TrafficStats } from './traffic-stats.ts'
-import { Upstream, type UpstreamDeps } from './upstream.ts'
-import { UpstreamNames } from './upstream-names.ts'
+import { UpstreamRegistry } from './upstream-registry.ts'
 import type { UpstreamHealth } from './upstream-status.ts'
 
 export type { Downstream, DrainReport, EngineStatus, SecretStatus, Session, UpstreamHealth }
@@ -59,9 +56,6 @@ export interface EngineOptions {
   readonly revocation?: RevocationMode | undefined
 }
 
-/** The upstream that never exists: what `tcp_proxy` behind `sni_cluster` names. */
-const BLACK_HOLE = 'BlackHole'
-
 /**
  * The data plane of one process: listeners, upstreams and secrets, configured by Envoy resources one at a time, each of which
  * comes into force alone or is refused alone. What was good before stays in force.
@@ -70,21 +64,15 @@ export class Engine {
   readonly #name: string
   readonly #context: ProxyContext
   readonly #connector: Connector
-  readonly #upstreamDeps: UpstreamDeps
   readonly #table: ConnectionTable
   readonly #listeners = new Map<string, Listener>()
   /** Removed, with connections that may finish. */
   readonly #retired = new Set<Listener>()
   readonly #byPort: ListenersByPort<Listener>
-  readonly #upstreams = new Map<string, Upstream>()
-  readonly #names = new UpstreamNames()
-  readonly #endpoints = new Map<string, EndpointsConfig>()
-  /** Upstreams by the name of their endpoints, so that a change costs what it changes. */
-  readonly #usersOfEndpoints = new Map<string, Set<string>>()
+  readonly #upstreams: UpstreamRegistry
   readonly #secrets = new SecretStore()
   /** Configurations whose secrets are not there yet; what was in force before still is. */
   readonly #warmingListeners = new Map<string, ListenerConfig>()
-  readonly #warmingUpstreams = new Map<string, UpstreamConfig>()
   /** By `type name`. */
   readonly #refused = new Map<string, Problem>()
   readonly #dialer: Dialer
@@ -116,15 +104,19 @@ export class Engine {
     const isOwnListener = (host: string, port: number) => this.#byPort.reaches(host, port)
     this.#connector = new Connector({ clock, secrets: this.#secrets, verifier })
     this.#dialer = new Dialer({ clock, connector: this.#connector, random, isOwnListener })
-    this.#upstreamDeps = {
-      clock,
-      logger,
-      random,
-      resolve: shared(options.resolve ?? createResolve(), clock),
-      connector: this.#connector,
-      gate: new ProbeGate(limits.healthChecks),
-      forbidden: options.allowLocalEndpoints === true ? () => undefined : forbiddenAddress,
-    }
+    this.#upstreams = new UpstreamRegistry({
+      deps: {
+        clock,
+        logger,
+        random,
+        resolve: shared(options.resolve ?? createResolve(), clock),
+        connector: this.#connector,
+        gate: new ProbeGate(limits.healthChecks),
+        forbidden: options.allowLocalEndpoints === true ? () => undefined : forbiddenAddress,
+      },
+      secrets: this.#secrets,
+      onRemoved: (name) => this.#upstreamRemoved(name),
+    })
     this.#context = {
       clock,
       logger,
@@ -140,7 +132,7 @@ export class Engine {
         waiting: limits.waitingHandshakes,
       }),
       upstreams: this.#upstreams,
-      names: this.#names,
+      names: this.#upstreams,
       connections: this.#table.connections,
       admit: (init, state) => this.#table.admit(init, state),
       shadow: (verdict) => this.#table.shadow(verdict),
@@ -202,15 +194,11 @@ export class Engine {
     return {
       name: this.#name,
       listeners: this.listeners(),
-      upstreams: [...this.#upstreams.values()].map((upstream) => upstream.status()).sort(byName),
+      upstreams: [...this.#upstreams.live()].map((upstream) => upstream.status()).sort(byName),
       secrets: this.#secrets.list().map((secret) => secretStatus(secret, this.#context.clock.now())),
       connections: { open, opening: connections.length - open },
       counters: this.#table.counters,
-      problems: [
-        ...this.#refused.values(),
-        ...this.#bindProblems(),
-        ...[...this.#upstreams.values()].flatMap((upstream) => upstream.problems()),
-      ],
+      problems: [...this.#refused.values(), ...this.#bindProblems(), ...this.#upstreams.problems()],
     }
   }
 
@@ -219,9 +207,9 @@ export class Engine {
     return this.#table.stats()
   }
 
-  /** Sorted by name. */
+  /** Of those in force, sorted by name. */
   upstreamHealth(): UpstreamHealth[] {
-    return [...this.#upstreams.values()].map((upstream) => upstream.health()).sort(byName)
+    return [...this.#upstreams.live()].map((upstream) => upstream.health()).sort(byName)
   }
 
   /** How many listeners are in each phase. */
@@ -251,9 +239,8 @@ export class Engine {
     this.#crlWatch.stop()
     this.#cancelJumps()
     await this.drain(0)
-    for (const upstream of this.#upstreams.values()) upstream.close()
+    this.#upstreams.close()
     this.#listeners.clear()
-    this.#upstreams.clear()
   }
 
   #upsert(typeUrl: string, resource: XdsResource): Problem | undefined {
@@ -262,18 +249,12 @@ export class Engine {
         const config = acceptListener(resource)
         return config.ok ? this.#setListener(config.value) : config.error
       }
-      case TYPE.cluster: {
-        const config = acceptUpstream(resource)
-        return config.ok ? this.#setUpstream(config.value) : config.error
-      }
-      case TYPE.endpoints: {
-        const config = acceptEndpoints(resource)
-        if (!config.ok) return config.error
-        this.#endpoints.set(resource.name, config.value)
-        for (const name of this.#usersOfEndpoints.get(resource.name) ?? [])
-          this.#upstreams.get(name)?.setEndpoints(config.value)
-        return undefined
-      }
+      case TYPE.cluster:
+        return this.#upstreams.setCluster(resource)
+      case TYPE.endpoints:
+        return this.#upstreams.setEndpoints(resource)
+      case TYPE.upstreamPage:
+        return this.#upstreams.setPage(resource)
       case TYPE.secret: {
         const secret = acceptSecret(resource)
         if (!secret.ok) return secret.error
@@ -288,9 +269,10 @@ export class Engine {
 
   #remove(typeUrl: string, name: string): void {
     if (typeUrl === TYPE.listener) this.#removeListener(name)
-    if (typeUrl === TYPE.cluster) this.#removeUpstream(name)
-    // As in Envoy, endpoints and secrets leave with what refers to them; alone they stay as they were last.
-    if (typeUrl === TYPE.endpoints && !this.#usersOfEndpoints.has(name)) this.#endpoints.delete(name)
+    if (typeUrl === TYPE.cluster) this.#upstreams.removeCluster(name)
+    if (typeUrl === TYPE.endpoints) this.#upstreams.removeEndpoints(name)
+    if (typeUrl === TYPE.upstreamPage) this.#upstreams.removePage(name)
+    // As in Envoy, secrets leave with what refers to them; alone they stay as they were last.
     if (typeUrl === TYPE.secret && !this.#secretNeeded(name)) this.#secrets.delete(name)
   }
 
@@ -325,36 +307,7 @@ export class Engine {
     this.#context.drainWhere(({ listener: owner }) => owner === name, `listener ${name} was removed`)
   }
 
-  #setUpstream(config: UpstreamConfig): Problem | undefined {
-    if (config.name === BLACK_HOLE)
-      return problem(`Cluster ${BLACK_HOLE}`, 'name', 'expected another name: this one never exists')
-    const current = this.#upstreams.get(config.name)
-    // A first version is there at once and says what it waits for; a later one waits while the one before it serves.
-    if (current !== undefined && this.#secrets.missing(upstreamSecrets(config)).length > 0) {
-      this.#warmingUpstreams.set(config.name, config)
-      return undefined
-    }
-    this.#warmingUpstreams.delete(config.name)
-    const upstream = current ?? new Upstream(config, this.#upstreamDeps)
-    if (current !== undefined) this.#unlinkEndpoints(current)
-    this.#upstreams.set(config.name, upstream)
-    this.#names.set(config)
-    const users = this.#usersOfEndpoints.get(config.endpointsName) ?? new Set()
-    this.#usersOfEndpoints.set(config.endpointsName, users.add(config.name))
-    if (current !== undefined) upstream.update(config)
-    const endpoints = this.#endpoints.get(config.endpointsName)
-    if (endpoints !== undefined) upstream.setEndpoints(endpoints)
-    return undefined
-  }
-
-  #removeUpstream(name: string): void {
-    const upstream = this.#upstreams.get(name)
-    if (upstream === undefined) return
-    upstream.close()
-    this.#unlinkEndpoints(upstream)
-    this.#upstreams.delete(name)
-    this.#names.delete(name)
-    this.#warmingUpstreams.delete(name)
+  #upstreamRemoved(name: string): void {
     const gone = ({ facts }: { facts: { upstream: string } }) =>
       facts.upstream === name && !this.#upstreams.has(name)
     this.#context.drainWhere(gone, `upstream ${name} was removed`)
@@ -363,7 +316,7 @@ export class Engine {
   #secretsChanged(): void {
     this.#connector.forgetContexts()
     this.#crlWatch.update()
-    for (const config of [...this.#warmingUpstreams.values()]) this.#setUpstream(config)
+    this.#upstreams.secretsChanged()
     for (const config of [...this.#warmingListeners.values()]) this.#report(this.#setListener(config))
     for (const listener of [...this.#listeners.values(), ...this.#retired]) {
       if (listener.idle) this.#retired.delete(listener)
@@ -377,16 +330,9 @@ export class Engine {
     if (found !== undefined) this.#context.logger.error({ problem: found }, 'a secret cannot be put in force')
   }
 
-  #unlinkEndpoints({ name, config }: Upstream): void {
-    const users = this.#usersOfEndpoints.get(config.endpointsName)
-    users?.delete(name)
-    if (users?.size === 0) this.#usersOfEndpoints.delete(config.endpointsName)
-  }
-
   #secretNeeded(name: string): boolean {
     const listeners = [...this.#listeners.values()].flatMap(({ config }) => listenerSecrets(config))
-    const upstreams = [...this.#upstreams.values()].flatMap(({ config }) => upstreamSecrets(config))
-    return listeners.includes(name) || upstreams.includes(name)
+    return listeners.includes(name) || this.#upstreams.needsSecret(name)
   }
 
   #bindProblems(): Problem[] {

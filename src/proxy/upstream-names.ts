@@ -46,6 +46,11 @@ export class UpstreamNames {
     return typeof claimants === 'string' ? claimants : undefined
   }
 
+  /** The upstreams that claim a name as an alias. */
+  claimants(alias: string): Iterable<string> {
+    return this.#byAlias.get(alias) ?? NONE
+  }
+
   /** Every name of an upstream, its own first; empty where it has no aliases. */
   namesOf(name: string): readonly string[] {
     return this.#own.get(name) ?? NONE

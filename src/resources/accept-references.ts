@@ -11,21 +11,25 @@ export interface References {
   readonly secrets: readonly string[]
 }
 
-const NONE: References = { endpoints: [], secrets: [] }
+export const NO_REFERENCES: References = { endpoints: [], secrets: [] }
 
 /** What a client of ADS must subscribe to because of this resource. A resource that is not accepted refers to nothing. */
 export function references(typeUrl: string, resource: XdsResource): References {
   if (typeUrl === TYPE.listener) {
     const config = acceptListener(resource)
-    return config.ok ? { endpoints: [], secrets: listenerSecrets(config.value) } : NONE
+    return config.ok ? { endpoints: [], secrets: listenerSecrets(config.value) } : NO_REFERENCES
   }
   if (typeUrl === TYPE.cluster) {
     const config = acceptUpstream(resource)
-    if (!config.ok) return NONE
-    const { endpointsName } = config.value
-    return { endpoints: endpointsName === '' ? [] : [endpointsName], secrets: upstreamSecrets(config.value) }
+    return config.ok ? upstreamReferences(config.value) : NO_REFERENCES
   }
-  return NONE
+  return NO_REFERENCES
+}
+
+/** What an upstream refers to. */
+export function upstreamReferences(config: UpstreamConfig): References {
+  const { endpointsName } = config
+  return { endpoints: endpointsName === '' ? [] : [endpointsName], secrets: upstreamSecrets(config) }
 }
 
 /** The SDS names of a listener. */

@@ -103,7 +103,8 @@ export class AdsStream {
   #pullContent(nowMs: number): Push | undefined {
     let held = false
     for (const subscription of this.#ordered) {
-      if (WAITS_FOR_CLUSTERS.has(subscription.rules.typeUrl) && this.#clustersBusy(nowMs)) held = true
+      const { typeUrl } = subscription.rules
+      if (WAITS_FOR_CLUSTERS.has(typeUrl) && this.#clustersBusy(typeUrl, nowMs)) held = true
       else {
         const push = this.#next(subscription, 'make', nowMs)
         if (push !== undefined) return push
@@ -195,9 +196,10 @@ export class AdsStream {
     return this.#traits.ttl && (variant === 'delta' || !wholeState)
   }
 
-  /** Clusters are on their way and not yet taken, or endpoints that they wait for are. */
-  #clustersBusy(nowMs: number): boolean {
+  /** Clusters are on their way and not yet taken, or endpoints that they wait for are; for whatever refers to clusters, pages of them too. */
+  #clustersBusy(typeUrl: string, nowMs: number): boolean {
     return (
+      (typeUrl !== TYPE.upstreamPage && this.#subscriptions.get(TYPE.upstreamPage)?.awaiting === true) ||
       this.#damping.holds(TYPE.cluster, nowMs) ||
       this.#subscriptions.get(TYPE.cluster)?.awaiting === true ||
       this.#subscriptions.get(TYPE.endpoints)?.behind === true

@@ -6,6 +6,7 @@ const MAKE_ORDER: readonly string[] = [
   TYPE.cluster,
   TYPE.endpoints,
   TYPE.secret,
+  TYPE.upstreamPage,
   TYPE.listener,
   TYPE.route,
   TYPE.nameTable,
@@ -16,13 +17,19 @@ export const BREAK_ORDER: readonly string[] = [
   TYPE.nameTable,
   TYPE.listener,
   TYPE.route,
+  TYPE.upstreamPage,
   TYPE.cluster,
   TYPE.endpoints,
   TYPE.secret,
 ]
 
-/** Types whose resources refer to clusters, which must be there first. */
-export const WAITS_FOR_CLUSTERS: ReadonlySet<string> = new Set([TYPE.listener, TYPE.route, TYPE.nameTable])
+/** Types whose resources refer to clusters, which must be there first; or, of pages, take over what was a cluster of its own. */
+export const WAITS_FOR_CLUSTERS: ReadonlySet<string> = new Set([
+  TYPE.upstreamPage,
+  TYPE.listener,
+  TYPE.route,
+  TYPE.nameTable,
+])
 
 /** Said by the client to the server only (istio.io): never answered. */
 export const NEVER_ANSWERED = 'type.googleapis.com/istio.v1.HealthInformation'

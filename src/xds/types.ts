@@ -11,6 +11,8 @@ export const TYPE = {
   serviceEntry: 'networking.istio.io/v1alpha3/ServiceEntry',
   workloadEntry: 'networking.istio.io/v1alpha3/WorkloadEntry',
   destinationRule: 'networking.istio.io/v1alpha3/DestinationRule',
+  /** Ours, from a supervisor to its workers: Clusters that nobody calls yet, with their endpoints, packed many into one. */
+  upstreamPage: 'type.googleapis.com/isthmus.worker.v1.UpstreamPage',
   /** Ours: who subscribes is a gateway that is about to stop; the one resource is a text, empty until its clients know. */
   withdrawal: 'type.googleapis.com/isthmus.drain.v1.Withdrawal',
 } as const

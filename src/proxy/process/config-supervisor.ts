@@ -17,12 +17,14 @@ import { SecretStore } from '../secrets.ts'
 import { BootstrapFile } from './bootstrap-file.ts'
 import { RefusedResources } from './refused-resources.ts'
 import { ResourceSet } from './resource-set.ts'
+import { RestingUpstreams } from './resting-upstreams.ts'
 import { socketPaths } from './run-directory.ts'
 import { SnapshotKeeper } from './snapshot-keeper.ts'
 import type { SupervisorStatus, SupervisorView } from './supervisor-view.ts'
 import type { WorkerStatus } from './worker.ts'
 import type { WorkerStats } from './worker-stats.ts'
-import { WORKER_ADS_LIMITS, Workers } from './workers.ts'
+import { WorkerView } from './worker-view.ts'
+import { readsPages, WORKER_ADS_LIMITS, Workers } from './workers.ts'
 
 export interface ConfigSupervisorOptions {
   /** An Envoy bootstrap in YAML or JSON. */
@@ -30,6 +32,8 @@ export interface ConfigSupervisorOptions {
   /** True for a sidecar: its workers want a table of names, which is empty here. */
   readonly nameTable: boolean
   readonly runDirectory: string
+  /** As the workers have it: endpoints on this machine are called. Default false. */
+  readonly allowLocalEndpoints?: boolean
   /** Bounds the age of what a start without discovery may serve; default that of `SnapshotFile`. */
   readonly snapshotMaxAgeMs?: number
   readonly logger: Logger
@@ -46,9 +50,13 @@ export class ConfigSupervisor implements SupervisorView {
   readonly #logger: Logger
   readonly #clock: Clock
   readonly #file: BootstrapFile
-  readonly #resources = new ResourceSet({ nameTable: false })
+  readonly #resources: ResourceSet
   readonly #secrets = new SecretStore()
+  /** Everything, each resource by itself; and for workers that read pages. */
   readonly #cache: SnapshotCache
+  readonly #packed: SnapshotCache
+  readonly #view: WorkerView
+  readonly #resting: RestingUpstreams
   readonly #server: XdsServer
   readonly #workers: Workers
   #client: XdsClient | undefined
@@ -67,10 +75,14 @@ export class ConfigSupervisor implements SupervisorView {
     this.#logger = logger
     this.#clock = clock
     this.#file = new BootstrapFile({ file, logger, clock, onChange: (config) => this.#onConfig(config) })
+    this.#resources = new ResourceSet({ ...options, nameTable: false })
+    this.#view = new WorkerView(this.#resources)
+    this.#resting = new RestingUpstreams(this.#view, this.#resources, { clock, logger })
     this.#cache = new SnapshotCache({ identifier: file })
+    this.#packed = new SnapshotCache({ identifier: file })
     this.#server = new XdsServer({
       // The socket is ours alone (0600, in our folder): whoever opens it is a worker.
-      authorize: () => ok(this.#cache),
+      authorize: (_peer, node) => ok(readsPages(node) ? this.#packed : this.#cache),
       ready: () => this.#published,
       limits: WORKER_ADS_LIMITS,
       logger,
@@ -149,12 +161,12 @@ export class ConfigSupervisor implements SupervisorView {
     }
   }
 
-  workers(): Promise<readonly WorkerStatus[]> {
-    return this.#workers.statuses()
+  async workers(): Promise<readonly WorkerStatus[]> {
+    return this.#resting.addTo(await this.#workers.statuses())
   }
 
-  stats(): Promise<readonly WorkerStats[]> {
-    return this.#workers.stats()
+  async stats(): Promise<readonly WorkerStats[]> {
+    return this.#resting.addHealth(await this.#workers.stats())
   }
 
   /** Discovery, where the file names one, is not ours: it goes by the readiness of the pod. */
@@ -289,6 +301,7 @@ export class ConfigSupervisor implements SupervisorView {
     const snapshot = new Map(this.#resources.whole())
     if (this.#options.nameTable) snapshot.set(TYPE.nameTable, new Map())
     this.#cache.set(snapshot)
+    this.#packed.set(this.#view.snapshot(this.#cache.current()))
   }
 }
 

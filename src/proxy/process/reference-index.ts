@@ -1,18 +1,21 @@
-import { type References, references } from '../../resources/accept-references.ts'
+import { NO_REFERENCES, type References, references } from '../../resources/accept-references.ts'
 import { TYPE, type XdsResource } from '../../xds/types.ts'
+import { UpstreamPage } from '../upstream-page.ts'
 
 /** What the Listeners and Clusters that we hold refer to: the names to ask for by EDS and SDS. Costs O(change). */
 export class ReferenceIndex {
-  readonly #byResource = new Map<string, References>()
+  /** By type URL and name. */
+  readonly #byResource: ReadonlyMap<string, Map<string, References>> = new Map(
+    [TYPE.listener, TYPE.cluster, TYPE.upstreamPage].map((typeUrl) => [typeUrl, new Map()]),
+  )
   readonly #endpoints = new Map<string, number>()
   readonly #secrets = new Map<string, number>()
   #generation = 0
 
   update(typeUrl: string, upserted: readonly XdsResource[], removed: readonly string[]): void {
-    if (typeUrl !== TYPE.listener && typeUrl !== TYPE.cluster) return
-    for (const resource of upserted)
-      this.#replace(`${typeUrl} ${resource.name}`, references(typeUrl, resource))
-    for (const name of removed) this.#replace(`${typeUrl} ${name}`, undefined)
+    if (!this.#byResource.has(typeUrl)) return
+    for (const resource of upserted) this.set(typeUrl, resource.name, referencesOf(typeUrl, resource))
+    for (const name of removed) this.set(typeUrl, name, undefined)
   }
 
   /** Changes whenever the set of names does. */
@@ -35,10 +38,12 @@ export class ReferenceIndex {
     return false
   }
 
-  #replace(key: string, next: References | undefined): void {
-    const old = this.#byResource.get(key)
-    if (next === undefined) this.#byResource.delete(key)
-    else this.#byResource.set(key, next)
+  /** What a resource refers to, for who knows that already; undefined: it is gone. */
+  set(typeUrl: string, name: string, next: References | undefined): void {
+    const all = this.#byResource.get(typeUrl)
+    const old = all?.get(name)
+    if (next === undefined) all?.delete(name)
+    else all?.set(name, next)
     // The new ones first: a name that is in both never leaves.
     for (const name of next?.endpoints ?? []) this.#count(this.#endpoints, name, 1)
     for (const name of next?.secrets ?? []) this.#count(this.#secrets, name, 1)
@@ -52,5 +57,15 @@ export class ReferenceIndex {
     if (after === 0) counts.delete(name)
     else counts.set(name, after)
     if (before === 0 || after === 0) this.#generation++
+  }
+}
+
+/** Of a resource that was accepted. */
+function referencesOf(typeUrl: string, resource: XdsResource): References {
+  if (typeUrl !== TYPE.upstreamPage) return references(typeUrl, resource)
+  try {
+    return { endpoints: [], secrets: new UpstreamPage(resource.body).secrets }
+  } catch {
+    return NO_REFERENCES
   }
 }

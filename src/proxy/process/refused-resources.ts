@@ -1,7 +1,7 @@
 import type { Logger } from '../../lib/log.ts'
 import { formatProblem, type Problem } from '../../lib/result.ts'
 import type { XdsUpdate } from '../../xds/client.ts'
-import { shortName } from './resource-set.ts'
+import { shortType as shortName } from '../../xds/types.ts'
 
 /** Resources whose last version was refused, until a good one comes or discovery takes them away; and how often that happened. */
 export class RefusedResources {

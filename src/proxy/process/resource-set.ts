@@ -1,12 +1,10 @@
-import { type Problem, problem } from '../../lib/result.ts'
-import { acceptEndpoints } from '../../resources/accept-endpoints.ts'
-import { acceptListener } from '../../resources/accept-listener.ts'
-import { acceptSecret } from '../../resources/accept-secret.ts'
-import { acceptUpstream } from '../../resources/accept-upstream.ts'
+import { fail, type Problem, problem, type Result } from '../../lib/result.ts'
+import { references } from '../../resources/accept-references.ts'
 import { OWN_CERTIFICATE } from '../../resources/envoy.ts'
-import { decodeNameTable } from '../../resources/name-table.ts'
-import { type Snapshot, TYPE, type XdsResource } from '../../xds/types.ts'
+import { type Snapshot, shortType as shortName, TYPE, type XdsResource } from '../../xds/types.ts'
+import { forbiddenAddress } from '../forbidden-address.ts'
 import { ReferenceIndex } from './reference-index.ts'
+import { type Facts, factsOf } from './resource-facts.ts'
 
 /** Types that are held for every proxy, by wildcard; the name table only for sidecars. */
 const WHOLE_TYPES = [TYPE.cluster, TYPE.listener] as const
@@ -15,6 +13,11 @@ const WHOLE_TYPES = [TYPE.cluster, TYPE.listener] as const
 export class ResourceSet {
   readonly #references = new ReferenceIndex()
   readonly #types = new Map<string, Map<string, XdsResource>>()
+  /** What was found out about them, by type and name. */
+  readonly #facts = new Map<string, Map<string, Facts>>()
+  readonly #forbidden: (host: string) => string | undefined
+  /** Names that changed since `takeChanged`, by type. */
+  readonly #changed = new Map<string, Set<string>>()
   /** Copies that were given out and are still true, by type. */
   readonly #copies = new Map<string, ReadonlyMap<string, XdsResource>>()
   /** Types of which an answer has come, be it empty. */
@@ -26,8 +29,11 @@ export class ResourceSet {
   )
   /** What the user's own file holds: it goes before what discovery sends. */
   #fixed: Snapshot = new Map()
+  #fixedEndpoints: ReadonlySet<string> = new Set()
 
-  constructor(options: { readonly nameTable: boolean }) {
+  /** `allowLocalEndpoints`: as the engine has it. */
+  constructor(options: { readonly nameTable: boolean; readonly allowLocalEndpoints?: boolean }) {
+    this.#forbidden = options.allowLocalEndpoints === true ? () => undefined : forbiddenAddress
     this.#wholeTypes = options.nameTable ? [...WHOLE_TYPES, TYPE.nameTable] : WHOLE_TYPES
   }
 
@@ -39,21 +45,24 @@ export class ResourceSet {
   /** Takes an update in; each problem refuses one resource, whose last good form stays. */
   update(typeUrl: string, upserted: readonly XdsResource[], removed: readonly string[]): readonly Problem[] {
     const problems: Problem[] = []
-    const good: XdsResource[] = []
-    for (const resource of upserted) {
-      const bad = this.#fixed.get(typeUrl)?.has(resource.name)
-        ? problem(`${shortName(typeUrl)} ${resource.name}`, 'name', 'is that of a static resource')
-        : check(typeUrl, resource)
-      if (bad === undefined) good.push(resource)
-      else problems.push(bad)
-    }
-    const held = this.#held(typeUrl)
-    for (const name of removed) held.delete(name)
-    for (const resource of good) held.set(resource.name, resource)
-    this.#noteAnswers(typeUrl, [...upserted.map(({ name }) => name), ...removed])
-    if (good.length + removed.length > 0) this.#copies.delete(typeUrl)
     const { generation } = this.#references
-    this.#references.update(typeUrl, good, removed)
+    const [held, facts] = [this.#held(typeUrl), this.#factsOf(typeUrl)]
+    for (const name of removed) {
+      held.delete(name)
+      facts.delete(name)
+    }
+    for (const resource of upserted) {
+      const { name } = resource
+      const found = this.#check(typeUrl, resource)
+      if (found.ok) {
+        held.set(name, resource)
+        facts.set(name, found.value)
+        this.#references.set(typeUrl, name, found.value.references)
+      } else problems.push(found.error)
+    }
+    for (const name of removed) this.#references.set(typeUrl, name, undefined)
+    this.#noteAnswers(typeUrl, [...upserted.map(({ name }) => name), ...removed])
+    if (upserted.length + removed.length > problems.length) this.#copies.delete(typeUrl)
     if (this.#references.generation !== generation) this.#dropOrphans()
     this.#answered.add(typeUrl)
     return problems
@@ -78,10 +87,16 @@ export class ResourceSet {
       const now = fixed.get(typeUrl) ?? new Map<string, XdsResource>()
       const gone = [...(this.#fixed.get(typeUrl)?.keys() ?? [])].filter((name) => !now.has(name))
       const held = this.#held(typeUrl)
-      for (const name of now.keys()) if (held.delete(name)) this.#copies.delete(typeUrl)
+      for (const name of now.keys()) {
+        if (held.delete(name)) this.#copies.delete(typeUrl)
+        this.#factsOf(typeUrl).delete(name)
+        this.#changedOf(typeUrl).add(name)
+      }
       this.#references.update(typeUrl, [...now.values()], gone)
     }
     this.#fixed = fixed
+    const clusters = [...(fixed.get(TYPE.cluster)?.values() ?? [])]
+    this.#fixedEndpoints = new Set(clusters.flatMap((one) => references(TYPE.cluster, one).endpoints))
     this.#dropOrphans()
   }
 
@@ -136,22 +151,68 @@ export class ResourceSet {
     )
   }
 
+  /** What was found out about a resource of discovery that is held. */
+  facts(typeUrl: string, name: string): Facts | undefined {
+    return this.#facts.get(typeUrl)?.get(name)
+  }
+
+  /** The same of all of one type, those of the user's own file included. */
+  *allFacts(typeUrl: string): Iterable<Facts> {
+    yield* this.#facts.get(typeUrl)?.values() ?? []
+    for (const resource of this.#fixed.get(typeUrl)?.values() ?? []) {
+      const found = factsOf(typeUrl, resource, this.#forbidden)
+      if (found.ok) yield found.value
+    }
+  }
+
+  /** A resource of discovery that is held. */
+  get(typeUrl: string, name: string): XdsResource | undefined {
+    return this.#types.get(typeUrl)?.get(name)
+  }
+
+  /** Endpoints or secrets that were asked for, and of which the answer was nothing good. */
+  isWithout(typeUrl: string, name: string): boolean {
+    return this.#without.get(typeUrl)?.has(name) === true
+  }
+
+  /** Names of endpoints that Clusters of the user's own file refer to. */
+  get fixedEndpoints(): ReadonlySet<string> {
+    return this.#fixedEndpoints
+  }
+
+  /** Which resources of a type are others, or gone, since the last call. */
+  takeChanged(typeUrl: string): ReadonlySet<string> {
+    const changed = this.#changedOf(typeUrl)
+    this.#changed.delete(typeUrl)
+    return changed
+  }
+
   #isWhole(typeUrl: string): boolean {
     return this.#wholeTypes.includes(typeUrl)
   }
 
+  #check(typeUrl: string, resource: XdsResource): Result<Facts, Problem> {
+    return this.#fixed.get(typeUrl)?.has(resource.name)
+      ? fail(problem(`${shortName(typeUrl)} ${resource.name}`, 'name', 'is that of a static resource'))
+      : factsOf(typeUrl, resource, this.#forbidden)
+  }
+
   #held(typeUrl: string): Map<string, XdsResource> {
-    let held = this.#types.get(typeUrl)
-    if (held === undefined) {
-      held = new Map()
-      this.#types.set(typeUrl, held)
-    }
-    return held
+    return entry(this.#types, typeUrl, () => new Map())
+  }
+
+  #factsOf(typeUrl: string): Map<string, Facts> {
+    return entry(this.#facts, typeUrl, () => new Map())
+  }
+
+  #changedOf(typeUrl: string): Set<string> {
+    return entry(this.#changed, typeUrl, () => new Set())
   }
 
   #noteAnswers(typeUrl: string, names: readonly string[]): void {
-    const without = this.#without.get(typeUrl)
+    const [without, changed] = [this.#without.get(typeUrl), this.#changedOf(typeUrl)]
     for (const name of names) {
+      changed.add(name)
       if (this.#held(typeUrl).has(name)) without?.delete(name)
       else without?.add(name)
     }
@@ -162,49 +223,19 @@ export class ResourceSet {
       for (const name of without) if (this.#references.isOrphan(typeUrl, name)) without.delete(name)
       const held = this.#held(typeUrl)
       const orphans = [...held.keys()].filter((name) => this.#references.isOrphan(typeUrl, name))
-      for (const name of orphans) held.delete(name)
+      for (const name of orphans) {
+        held.delete(name)
+        this.#factsOf(typeUrl).delete(name)
+      }
       if (orphans.length > 0) this.#copies.delete(typeUrl)
     }
   }
 }
 
-/** `Listener`, `Cluster`, …: a type URL without its package. */
-export function shortName(typeUrl: string): string {
-  return typeUrl.slice(typeUrl.lastIndexOf('.') + 1)
-}
-
-function check(typeUrl: string, resource: XdsResource): Problem | undefined {
-  switch (typeUrl) {
-    case TYPE.listener:
-      return errorOf(acceptListener(resource))
-    case TYPE.cluster:
-      return errorOf(acceptUpstream(resource))
-    case TYPE.endpoints:
-      return errorOf(acceptEndpoints(resource))
-    case TYPE.secret: {
-      const secret = acceptSecret(resource)
-      if (!secret.ok) return secret.error
-      // Private keys come from our own files and go nowhere: not over the network, not into the snapshot.
-      return secret.value.kind === 'credential'
-        ? problem(`Secret ${resource.name}`, 'tls_certificate', 'a private key is not taken from discovery')
-        : undefined
-    }
-    case TYPE.nameTable:
-      return checkNameTable(resource)
-    default:
-      return problem(resource.name, '', `resources of type ${typeUrl} are not for a proxy`)
-  }
-}
-
-function errorOf(result: { ok: true } | { ok: false; error: Problem }): Problem | undefined {
-  return result.ok ? undefined : result.error
-}
-
-function checkNameTable(resource: XdsResource): Problem | undefined {
-  try {
-    decodeNameTable(resource.body)
-    return undefined
-  } catch (error) {
-    return problem(`NameTable ${resource.name}`, '', error instanceof Error ? error.message : String(error))
-  }
+function entry<V>(map: Map<string, V>, key: string, make: () => V): V {
+  const known = map.get(key)
+  if (known !== undefined) return known
+  const made = make()
+  map.set(key, made)
+  return made
 }

@@ -18,13 +18,15 @@ import type { DrainReport } from '../engine.ts'
 import { LocalTrustAssembly } from './local-trust.ts'
 import { RefusedResources } from './refused-resources.ts'
 import { ResourceSet } from './resource-set.ts'
+import { RestingUpstreams } from './resting-upstreams.ts'
 import { socketPaths } from './run-directory.ts'
 import { SnapshotKeeper } from './snapshot-keeper.ts'
 import type { SupervisorStatus, SupervisorView } from './supervisor-view.ts'
 import { Withdrawal } from './withdrawal.ts'
 import type { WorkerStatus } from './worker.ts'
 import type { WorkerStats } from './worker-stats.ts'
-import { WORKER_ADS_LIMITS, Workers } from './workers.ts'
+import { WorkerView } from './worker-view.ts'
+import { readsPages, WORKER_ADS_LIMITS, Workers } from './workers.ts'
 
 export interface SupervisorOptions {
   /** Who we say we are to discovery. */
@@ -39,6 +41,8 @@ export interface SupervisorOptions {
   readonly federation?: FederationFiles | undefined
   /** Sockets and snapshot live there; it must exist, and be ours alone. */
   readonly runDirectory: string
+  /** As the workers have it: endpoints on this machine are called. Default false. */
+  readonly allowLocalEndpoints?: boolean
   /** An older snapshot on disk is not started from, milliseconds. Default 24 hours. */
   readonly snapshotMaxAgeMs?: number
   readonly logger: Logger
@@ -57,7 +61,11 @@ export class Supervisor implements SupervisorView {
   readonly #credentials: CredentialSource
   readonly #trust = new LocalTrustAssembly()
   readonly #resources: ResourceSet
+  /** Everything, each resource by itself; and for workers that read pages. */
   readonly #cache: SnapshotCache
+  readonly #packed: SnapshotCache
+  readonly #view: WorkerView
+  readonly #resting: RestingUpstreams
   readonly #server: XdsServer
   readonly #workers: Workers
   readonly #keeper: SnapshotKeeper
@@ -77,11 +85,14 @@ export class Supervisor implements SupervisorView {
     this.#logger = logger
     this.#clock = clock
     this.#credentials = options.credentials
-    this.#resources = new ResourceSet({ nameTable: options.nameTable })
+    this.#resources = new ResourceSet(options)
+    this.#view = new WorkerView(this.#resources)
+    this.#resting = new RestingUpstreams(this.#view, this.#resources, { clock, logger })
     this.#cache = new SnapshotCache({ identifier: node.id })
+    this.#packed = new SnapshotCache({ identifier: node.id })
     this.#server = new XdsServer({
       // The socket is ours alone (0600, in our folder): whoever opens it is the worker.
-      authorize: () => ok(this.#cache),
+      authorize: (_peer, node) => ok(readsPages(node) ? this.#packed : this.#cache),
       ready: () => this.#published,
       limits: WORKER_ADS_LIMITS,
       logger,
@@ -161,8 +172,8 @@ export class Supervisor implements SupervisorView {
   }
 
   /** What each worker says of itself, by slot, older ones of a slot first. One that does not answer is left out. */
-  workers(): Promise<readonly WorkerStatus[]> {
-    return this.#workers.statuses()
+  async workers(): Promise<readonly WorkerStatus[]> {
+    return this.#resting.addTo(await this.#workers.statuses())
   }
 
   /** The first worker's view of itself; the error is one sentence. */
@@ -172,8 +183,8 @@ export class Supervisor implements SupervisorView {
   }
 
   /** The counters of each worker; one that does not answer is left out. */
-  stats(): Promise<readonly WorkerStats[]> {
-    return this.#workers.stats()
+  async stats(): Promise<readonly WorkerStats[]> {
+    return this.#resting.addHealth(await this.#workers.stats())
   }
 
   /** Withdraws us, then asks the workers to drain; resolves with the sum of their reports once all are done. */
@@ -309,6 +320,7 @@ export class Supervisor implements SupervisorView {
     )
     const secrets = new Map(trust).set(OWN_CERTIFICATE, ownSecret(identity.credential))
     this.#cache.set(snapshot.set(TYPE.secret, secrets))
+    this.#packed.set(this.#view.snapshot(this.#cache.current()))
   }
 }
 

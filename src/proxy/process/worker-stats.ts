@@ -32,7 +32,7 @@ export interface SpanCounts {
 }
 
 /** Upstreams that are told apart; what is over counts as one called `other`. */
-const MAX_UPSTREAMS = 1_024
+export const MAX_UPSTREAMS = 1_024
 const RESOLUTION_MS = 20
 const NS = 1e6
 
@@ -72,7 +72,8 @@ function lateness(ns: number): number {
   return Number.isFinite(ns) ? Math.max(0, ns / NS - RESOLUTION_MS) : 0
 }
 
-function bounded(all: readonly UpstreamHealth[]): readonly UpstreamHealth[] {
+/** The first of a list by themselves, the others as one. */
+export function bounded(all: readonly UpstreamHealth[]): readonly UpstreamHealth[] {
   if (all.length <= MAX_UPSTREAMS) return all
   const other = { name: 'other', healthy: 0, unhealthy: 0, active: 0 }
   for (const { healthy, unhealthy, active } of all.slice(MAX_UPSTREAMS)) {

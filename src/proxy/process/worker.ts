@@ -11,6 +11,7 @@ import type { AccessLogEntry } from '../access-log.ts'
 import type { InheritedSocket } from '../context.ts'
 import { type DrainReport, Engine, type EngineStatus } from '../engine.ts'
 import { NameTable } from '../names/name-table.ts'
+import { READS_PAGES } from '../upstream-page.ts'
 import type { ChildNotice } from './child.ts'
 import { ControlClient, type WorkerHello } from './control.ts'
 import { InheritedSockets } from './inherited-sockets.ts'
@@ -111,6 +112,7 @@ export class Worker {
         metadata: {},
         locality: NOWHERE,
         userAgentName: 'isthmus',
+        clientFeatures: [READS_PAGES],
       }),
       onUpdate: (typeUrl, update) => this.#onUpdate(typeUrl, update),
       // On the same machine, and back within moments: no reason to wait long.
@@ -209,8 +211,8 @@ export class Worker {
 
   #wholeTypes(): string[] {
     return this.#nameServers === undefined
-      ? [TYPE.cluster, TYPE.listener]
-      : [TYPE.cluster, TYPE.listener, TYPE.nameTable]
+      ? [TYPE.cluster, TYPE.upstreamPage, TYPE.listener]
+      : [TYPE.cluster, TYPE.upstreamPage, TYPE.listener, TYPE.nameTable]
   }
 
   #pending(): string[] {
