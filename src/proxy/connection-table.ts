@@ -3,8 +3,10 @@ import type { Logger } from '../lib/log.ts'
 import type { AccessLogEntry, Ending, ResponseFlag } from './access-log.ts'
 import { Connection, type ConnectionInit, type ConnectionOwner, type ConnectionState } from './connection.ts'
 import type { DrainReport } from './engine-status.ts'
-import { OverheadGuard } from './overhead-guard.ts'
+import { watchExpiry } from './expiry.ts'
+import { judgeOverhead } from './overhead.ts'
 import type { ShadowVerdict } from './rbac.ts'
+import { Rounds } from './rounds.ts'
 import { TrafficRecorder, type TrafficStats } from './traffic-stats.ts'
 
 export interface Counters {
@@ -33,7 +35,7 @@ export interface ConnectionTableOptions {
 export class ConnectionTable {
   readonly #options: ConnectionTableOptions
   readonly #connections = new Set<Connection>()
-  readonly #overhead: OverheadGuard
+  readonly #rounds: Rounds
   readonly #whenEmpty = new Set<() => void>()
   readonly #byFlag: Partial<Record<ResponseFlag, number>> = {}
   readonly #traffic = new TrafficRecorder()
@@ -48,7 +50,7 @@ export class ConnectionTable {
   constructor(options: ConnectionTableOptions) {
     this.#options = options
     this.#owner = { clock: options.clock, onEnd: (ended, entry) => this.#onEnd(ended, entry) }
-    this.#overhead = new OverheadGuard(options.clock, this.#connections)
+    this.#rounds = new Rounds(options.clock, this.#connections, (connection) => this.#look(connection))
   }
 
   get connections(): ReadonlySet<Connection> {
@@ -90,7 +92,7 @@ export class ConnectionTable {
     const connection = new Connection(init, this.#owner, state)
     this.#accepted += 1
     this.#connections.add(connection)
-    this.#overhead.wake()
+    this.#rounds.wake()
     if (this.#connections.size <= capacity) return connection
     connection.end({ flag: 'UO', reason: `more than ${capacity} connections` }, 'leave')
     return undefined
@@ -167,6 +169,13 @@ export class ConnectionTable {
       connection.end(ending, 'reset')
     }
     return cut
+  }
+
+  #look(connection: Connection): void {
+    this.guard(connection, () => {
+      judgeOverhead(connection)
+      watchExpiry(connection, this.#options.clock.now())
+    })
   }
 
   #onEnd(connection: Connection, entry: AccessLogEntry): void {

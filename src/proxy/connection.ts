@@ -52,6 +52,9 @@ export interface ConnectionOwner {
   readonly onEnd: (connection: Connection, entry: AccessLogEntry) => void
 }
 
+/** What is to be done when a connection has ended. */
+export type Cleanup = (connection: Connection) => void
+
 /** How to part: in order, with a reset so that nobody takes a cut stream for a whole one, or not at all (it is gone already). */
 export type Parting = 'close' | 'reset' | 'leave'
 
@@ -86,8 +89,10 @@ export class Connection {
   server: ServerProof | undefined
   /** Bytes that were read from the client before it was spliced. */
   headBytes = 0
-  /** For `OverheadGuard`: what it found when it last looked. */
+  /** For `judgeOverhead`: what it found when it last looked. */
   overheadSeen = 0
+  /** For `watchExpiry`: when the timer that it has set ends this. Milliseconds since the epoch. */
+  expiresAtMs = Infinity
   /** Whoever finds something out writes it down here. */
   readonly facts: { -readonly [K in keyof Facts]: Facts[K] } = {
     upstream: '',
@@ -102,7 +107,8 @@ export class Connection {
   }
   readonly #init: ConnectionInit
   readonly #owner: ConnectionOwner
-  readonly #cleanups: (() => void)[] = []
+  #cleanups: readonly Cleanup[] = []
+  #phaseCleanup: (() => void) | undefined
   #state: ConnectionState
   readonly #begunMs = performance.now()
   #cancelDeadline: (() => void) | undefined
@@ -135,6 +141,13 @@ export class Connection {
     this.#state = state
     this.#cancelDeadline?.()
     this.#cancelDeadline = undefined
+    this.#leavePhase()
+  }
+
+  #leavePhase(): void {
+    const cleanup = this.#phaseCleanup
+    this.#phaseCleanup = undefined
+    cleanup?.()
   }
 
   /** Ends the connection with `ending` unless the next phase comes first. */
@@ -148,10 +161,20 @@ export class Connection {
     this.onEnd(this.#owner.clock.after(ms, () => this.end(ending, 'reset')))
   }
 
-  /** Runs when the connection ends; at once where it has. */
-  onEnd(cleanup: () => void): void {
+  /**
+   * Runs when the connection ends; at once where it has. It is held as long as the connection is open, which may be for days: give it
+   * a function that is shared and takes the connection, rather than one that keeps alive what was needed to open it.
+   */
+  onEnd(cleanup: Cleanup): void {
+    if (this.ended) cleanup(this)
+    // Not pushed: an array that grows makes room for another sixteen.
+    else this.#cleanups = [...this.#cleanups, cleanup]
+  }
+
+  /** Runs when the phase is over or the connection ends, and is forgotten then; at once where it has ended. One for each phase. */
+  onPhaseEnd(cleanup: () => void): void {
     if (this.ended) cleanup()
-    else this.#cleanups.push(cleanup)
+    else this.#phaseCleanup = cleanup
   }
 
   /** Watches a downstream socket until it belongs to somebody who does. */
@@ -194,7 +217,8 @@ export class Connection {
       if (parting === 'close') lingeringClose(this.downstream, this.#owner.clock, lastWords)
       if (parting === 'reset') reset(this.downstream)
     }
-    for (const cleanup of this.#cleanups) cleanup()
+    this.#leavePhase()
+    for (const cleanup of this.#cleanups) cleanup(this)
     this.#owner.onEnd(this, this.#entry(ending, before))
   }
 

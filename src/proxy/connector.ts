@@ -135,15 +135,20 @@ export class Connector {
         settled = true
         cancelTimer()
         cancellation.listener = undefined
-        // The stream belongs to its user now, or to nobody: then late errors of it mean nothing.
+        // The stream belongs to its user now, or to nobody: then late errors of it mean nothing. What was needed to open it is let go of.
+        raw.on('error', ignore)
+        raw.off('error', failed)
+        raw.off('close', closed)
         if (!result.ok) raw.destroy()
         resolve(result)
       }
       const cancelTimer = this.#deps.clock.after(timeoutMs, () =>
         settle(fail({ kind: 'timeout', code: '', detail: `not connected within ${timeoutMs} ms` })),
       )
-      raw.on('error', (error: NodeJS.ErrnoException) => settle(fail(failureOf(error, describe(error)))))
-      raw.on('close', () => settle(fail({ kind: 'network', code: '', detail: 'closed while connecting' })))
+      const failed = (error: NodeJS.ErrnoException) => settle(fail(failureOf(error, describe(error))))
+      const closed = () => settle(fail({ kind: 'network', code: '', detail: 'closed while connecting' }))
+      raw.on('error', failed)
+      raw.on('close', closed)
       raw.once('connect', () => {
         if (keepalive !== undefined) raw.setKeepAlive(true, keepalive.idleMs ?? 0)
         if (header !== undefined) raw.write(header)
@@ -238,6 +243,8 @@ export class Connector {
     return context
   }
 }
+
+function ignore(): void {}
 
 type Established = (raw: Socket, settle: Settle) => void
 type Settle = (result: Result<Connected, ConnectFailure>) => void

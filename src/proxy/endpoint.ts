@@ -85,14 +85,15 @@ export class Endpoint implements Candidate {
     return before !== this.#health
   }
 
-  /** Remembers a connection to it as long as its socket is there. */
-  hold(end: PumpEnd, onClose: () => void): void {
+  /** Remembers a connection to it. */
+  hold(end: PumpEnd): void {
     this.#connections ??= new Set()
     this.#connections.add(end)
-    end.raw.once('close', () => {
-      this.#connections?.delete(end)
-      onClose()
-    })
+  }
+
+  /** Its socket is closed. */
+  release(end: PumpEnd): void {
+    this.#connections?.delete(end)
   }
 
   /** Breaks its connections, with an error so that nobody takes a cut stream for a whole one. */

@@ -7,6 +7,7 @@ import type { Connector, ServerProof } from './connector.ts'
 import type { ProxyContext } from './context.ts'
 import type { Dialled } from './dial.ts'
 import { dialOptions } from './dial-options.ts'
+import { serverExpired, watchExpiry } from './expiry.ts'
 import { Pump, type PumpEnd, type PumpOutcome, reset } from './pump.ts'
 
 /**
@@ -27,7 +28,7 @@ export async function connectUpstream(
     if (upstream === undefined) return fail({ flag: 'NR', reason: `no upstream is called ${name}` })
     const beganMs = connection.elapsedMs
     const dial = context.dialer.dial(upstream, dialOptions(connection, chain, name))
-    connection.onEnd(() => dial.cancel())
+    connection.onPhaseEnd(() => dial.cancel())
     const result = await dial.result
     if (!result.ok) return result
     dialled = result.value
@@ -53,13 +54,8 @@ function bindToServer(
 ): void {
   if (server === undefined) return
   connection.server = server
-  connection.limit(server.svid.notAfterMs - clock.now(), serverExpired(server))
+  watchExpiry(connection, clock.now())
 }
-
-const serverExpired = ({ svid }: ServerProof): Ending => ({
-  flag: 'ID_EXPIRED',
-  reason: `the certificate of the server ${svid.id.uri} ended`,
-})
 
 /** Cuts the connections whose server would not be talked to today. */
 export function rejudgeServers({ clock, connections, guard }: ProxyContext, connector: Connector): void {
@@ -71,7 +67,8 @@ export function rejudgeServers({ clock, connections, guard }: ProxyContext, conn
 function rejudgeServer(connection: Connection, connector: Connector, nowMs: number): void {
   const { server } = connection
   // The timer that ends it does not know when the clock was set.
-  if (server !== undefined && nowMs >= server.svid.notAfterMs) connection.end(serverExpired(server), 'reset')
+  if (server !== undefined && nowMs >= server.svid.notAfterMs)
+    connection.end(serverExpired(server.svid), 'reset')
   const refusal = server === undefined || connection.ended ? undefined : connector.refusal(server)
   if (refusal !== undefined)
     connection.end({ flag: 'ID_REFUSED', reason: `after a change: ${refusal}` }, 'reset')
@@ -96,9 +93,10 @@ export function splice(
   })
   connection.advance({ phase: 'open', pump })
   context.upstreams.get(connection.facts.upstream)?.failback.watch(connection, upstream.endpoint)
-  connection.onEnd(() => {
-    upstream.endpoint.bytesSent += connection.headBytes + pump.bytesIn
-    upstream.endpoint.bytesReceived += pump.bytesOut
+  const { endpoint } = upstream
+  connection.onEnd(({ headBytes }) => {
+    endpoint.bytesSent += headBytes + pump.bytesIn
+    endpoint.bytesReceived += pump.bytesOut
   })
   if (chain.maxDurationMs !== undefined) {
     connection.limit(chain.maxDurationMs, { flag: 'DT', reason: `open for ${chain.maxDurationMs} ms` })

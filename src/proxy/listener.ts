@@ -60,6 +60,7 @@ export class Listener {
   readonly #backoff = new Backoff({ baseMs: 250, maxMs: 5_000 })
   readonly #waiters = new Set<() => void>()
   readonly #connections = new Set<Connection>()
+  readonly #forget = (connection: Connection) => void this.#connections.delete(connection)
   #config: ListenerConfig
   /** From accept until the ClientHello is whole: which chain it is for shows only then. */
   #helloTimeoutMs = 0
@@ -245,7 +246,7 @@ export class Listener {
     )
     if (connection === undefined) return undefined
     this.#connections.add(connection)
-    connection.onEnd(() => this.#connections.delete(connection))
+    connection.onEnd(this.#forget)
     return connection
   }
 

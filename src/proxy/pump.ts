@@ -2,6 +2,7 @@ import type { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
 import type { Clock } from '../lib/clock.ts'
 import { writeBorrowed } from './borrowed-write.ts'
+import { IDLE_TICKS, idleTicks } from './idle-ticks.ts'
 import { passOnGathered } from './record-gatherer.ts'
 import { shareReads } from './shared-reads.ts'
 import { readNothingAhead, stopReading } from './stop-reading.ts'
@@ -31,7 +32,6 @@ export interface PumpOptions {
 
 /** How long data that was written before a reset may still take to leave. */
 const FLUSH_MS = 1_000
-const IDLE_TICKS = 8
 const NOTHING = Buffer.alloc(0)
 
 /**
@@ -55,7 +55,6 @@ export class Pump {
   #idleTicks = 0
   #open = 2
   #finished = false
-  #cancelIdle: (() => void) | undefined
 
   constructor(options: PumpOptions) {
     this.#options = options
@@ -73,7 +72,8 @@ export class Pump {
     })
     this.#watch('downstream', downstream, upstream)
     this.#watch('upstream', upstream, downstream)
-    this.#tick()
+    const { idleTimeoutMs, clock } = this.#options
+    if (idleTimeoutMs > 0) idleTicks(clock, idleTimeoutMs).add(this)
   }
 
   /** Ends both sides at once, as an error for whoever is still sending. */
@@ -137,20 +137,14 @@ export class Pump {
     })
   }
 
-  #tick(): void {
-    const { idleTimeoutMs, clock } = this.#options
-    if (idleTimeoutMs === 0) return
-    this.#cancelIdle = clock.after(idleTimeoutMs / IDLE_TICKS, () => {
-      this.#idleTicks = this.#moved ? 0 : this.#idleTicks + 1
-      this.#moved = false
-      if (this.#idleTicks < IDLE_TICKS) {
-        this.#tick()
-        return
-      }
-      this.#finish({ kind: 'idle' })
-      // An orderly end for both, as Envoy gives; whoever does not answer it is cut.
-      for (const { stream } of [this.#options.downstream, this.#options.upstream]) stream.destroySoon()
-    })
+  /** For `IdleTicks`. */
+  tick(): void {
+    this.#idleTicks = this.#moved ? 0 : this.#idleTicks + 1
+    this.#moved = false
+    if (this.#idleTicks < IDLE_TICKS) return
+    this.#finish({ kind: 'idle' })
+    // An orderly end for both, as Envoy gives; whoever does not answer it is cut.
+    for (const { stream } of [this.#options.downstream, this.#options.upstream]) stream.destroySoon()
   }
 
   #finish(outcome: PumpOutcome): void {
@@ -163,7 +157,8 @@ export class Pump {
   #settle(): void {
     passOnGathered()
     this.#finished = true
-    this.#cancelIdle?.()
+    const { idleTimeoutMs, clock } = this.#options
+    if (idleTimeoutMs > 0) idleTicks(clock, idleTimeoutMs).delete(this)
   }
 }
 

@@ -8,6 +8,7 @@ import type { Ending } from './access-log.ts'
 import { ALERT, alertRecord, type ClientHello, type HelloResult } from './client-hello.ts'
 import type { Connection, Peer } from './connection.ts'
 import type { ProxyContext } from './context.ts'
+import { clientExpired, watchExpiry } from './expiry.ts'
 import { forward } from './forward.ts'
 import { HelloBuffer } from './hello-buffer.ts'
 import type { Judge } from './judge.ts'
@@ -37,7 +38,8 @@ export class TlsAcceptor {
   readonly #context: ProxyContext
   readonly #chains: TlsChains
   readonly #judge: Judge
-  readonly #handshaking = new WeakMap<Socket, { connection: Connection; leave: () => void }>()
+  /** By the socket below. */
+  readonly #handshaking = new WeakMap<Socket, Connection>()
 
   constructor(context: ProxyContext, judge: Judge, chains: TlsChains) {
     this.#context = context
@@ -110,8 +112,8 @@ export class TlsAcceptor {
       () => this.#context.guard(connection, () => this.#handshake(connection, raw)),
       () => connection.end({ flag: 'UO', reason: 'its handshake had to make room for newer ones' }, 'reset'),
     )
-    this.#handshaking.set(raw, { connection, leave })
-    connection.onEnd(leave)
+    this.#handshaking.set(raw, connection)
+    connection.onPhaseEnd(leave)
   }
 
   /** Where a name leads, undefined for nowhere: with sni_cluster only to the upstream of that very name or alias. */
@@ -137,22 +139,20 @@ export class TlsAcceptor {
   }
 
   onFailure(raw: Socket, ending: Ending): void {
-    const found = this.#handshaking.get(raw)
+    const connection = this.#handshaking.get(raw)
     // The runtime has sent its alert, if any; what it leaves open is closed here.
     const gone = ending.flag === 'DC'
-    found?.connection.end(ending, gone ? 'leave' : 'close')
-    if (found === undefined || gone) raw.destroy()
+    connection?.end(ending, gone ? 'leave' : 'close')
+    if (connection === undefined || gone) raw.destroy()
   }
 
   onSecure(raw: Socket, stream: TLSSocket): void {
-    const found = this.#handshaking.get(raw)
-    if (found === undefined || found.connection.ended) {
+    const connection = this.#handshaking.get(raw)
+    if (connection === undefined || connection.ended) {
       stream.destroy()
       return
     }
-    const { connection, leave } = found
     this.#context.guard(connection, () => {
-      leave()
       connection.downstream = { stream, raw }
       connection.watch(stream)
       connection.facts.handshakeMs = connection.elapsedMs
@@ -180,11 +180,7 @@ export class TlsAcceptor {
   }
 
   #forward(connection: Connection, chain: ServedChain, downstream: PumpEnd): void {
-    const { svid } = connection.peer?.proof ?? {}
-    if (svid !== undefined) {
-      const lastsMs = svid.notAfterMs - this.#context.clock.now()
-      connection.limit(lastsMs, expired(svid))
-    }
+    watchExpiry(connection, this.#context.clock.now())
     const { sni } = connection.facts
     const upstream = this.#upstreamOf(chain, sni) ?? sni
     void forward(this.#context, connection, { chain: chain.config, upstream, downstream }, (ending) =>
@@ -221,7 +217,7 @@ export class TlsAcceptor {
     const svid = peer.proof?.svid
     // The timer that ends it does not know when the clock was set.
     if (svid !== undefined && this.#context.clock.now() >= svid.notAfterMs) {
-      connection.end(expired(svid), 'reset')
+      connection.end(clientExpired(svid), 'reset')
       return
     }
     const refusal = chain === undefined ? this.#refusalOfAll(peer) : this.#identityRefusal(chain, peer)
@@ -258,10 +254,6 @@ export class TlsAcceptor {
 function cutBy({ policy }: ServedChain, { caller }: Peer): Ending | undefined {
   const verdict = policy.judge(caller)
   return verdict.allowed || verdict.drains ? undefined : { flag: 'RBAC_DENIED', reason: verdict.reason }
-}
-
-function expired({ id }: VerifiedSvid): Ending {
-  return { flag: 'ID_EXPIRED', reason: `the certificate of ${id.uri} ended` }
 }
 
 function refuseHello(connection: Connection, alert: number | undefined, reason: string): void {

@@ -4,6 +4,7 @@ import { fail, ok, type Problem, problem, type Result } from '../lib/result.ts'
 import type { EndpointsConfig, TransportSocketConfig, UpstreamConfig } from '../resources/accept-types.ts'
 import type { Ending } from './access-log.ts'
 import { CircuitBreaker } from './circuit-breaker.ts'
+import { type AttemptOwner, ConnectAttempt } from './connect-attempt.ts'
 import type { ConnectFailure, Connector } from './connector.ts'
 import type { Endpoint } from './endpoint.ts'
 import { EndpointSet } from './endpoint-set.ts'
@@ -12,7 +13,6 @@ import { HealthChecker } from './health/health-checker.ts'
 import { OutlierDetector } from './health/outlier-detector.ts'
 import type { ProbeGate } from './health/probe-gate.ts'
 import { LoadBalancer } from './load-balancer.ts'
-import type { PumpEnd } from './pump.ts'
 import type { Resolve } from './resolve.ts'
 import type { EndpointStatus, UpstreamCounters, UpstreamHealth, UpstreamStatus } from './upstream-status.ts'
 
@@ -28,12 +28,6 @@ export interface UpstreamDeps {
   readonly forbidden: (host: string) => string | undefined
 }
 
-/** One connect that is going on; ends one way or the other. */
-export interface ConnectAttempt {
-  succeeded(end: PumpEnd): void
-  failed(failure: ConnectFailure): void
-}
-
 /** Where connections of one name go: its endpoints, their health, and the choice between them. */
 export class Upstream {
   readonly name: string
@@ -43,6 +37,8 @@ export class Upstream {
   readonly #endpoints: EndpointSet
   readonly #outliers: OutlierDetector
   readonly #breaker: CircuitBreaker
+  /** Most of thousands of upstreams are never called. */
+  #attempts: AttemptOwner | undefined
   readonly #counters: UpstreamCounters = {
     cxTotal: 0,
     cxConnectFail: 0,
@@ -142,36 +138,16 @@ export class Upstream {
 
   /** Counts a connect from now until its end, and after it the connection. */
   connecting(endpoint: Endpoint, retrying: boolean): ConnectAttempt {
-    const [breaker, counters] = [this.#breaker, this.#counters]
-    endpoint.active += 1
-    endpoint.cxTotal += 1
-    counters.cxTotal += 1
-    breaker.connections += 1
-    breaker.pending += 1
-    if (retrying) {
-      counters.cxRetry += 1
-      breaker.retries += 1
+    this.#counters.cxTotal += 1
+    if (retrying) this.#counters.cxRetry += 1
+    this.#attempts ??= {
+      breaker: this.#breaker,
+      onSuccess: (called) => this.#outliers.succeeded(called),
+      onFailure: (called, failure) => this.#failed(called, failure),
+      onFault: (error) =>
+        this.#deps.logger.error({ err: error, upstream: this.name }, 'BUG: a callback of a socket threw'),
     }
-    const settled = () => {
-      breaker.pending -= 1
-      if (retrying) breaker.retries -= 1
-    }
-    const over = () => {
-      endpoint.active -= 1
-      breaker.connections -= 1
-    }
-    return {
-      succeeded: (end) => {
-        settled()
-        endpoint.hold(end, over)
-        this.#outliers.succeeded(endpoint)
-      },
-      failed: (failure) => {
-        settled()
-        over()
-        this.#failed(endpoint, failure)
-      },
-    }
+    return new ConnectAttempt(this.#attempts, endpoint, retrying)
   }
 
   /** Why nothing can be chosen, in words for the access log and the 503. */

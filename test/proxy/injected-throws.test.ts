@@ -7,6 +7,7 @@ import { TrustBundle, TrustBundles } from '../../src/identity/trust-bundle.ts'
 import { SvidVerifier } from '../../src/identity/verify-svid.ts'
 import { HandshakeAdmission } from '../../src/proxy/admission.ts'
 import { CircuitBreaker } from '../../src/proxy/circuit-breaker.ts'
+import { ConnectAttempt } from '../../src/proxy/connect-attempt.ts'
 import { Connection } from '../../src/proxy/connection.ts'
 import { Connector } from '../../src/proxy/connector.ts'
 import { Dialer } from '../../src/proxy/dial.ts'
@@ -17,9 +18,9 @@ import { OutlierDetector } from '../../src/proxy/health/outlier-detector.ts'
 import { HelloBuffer } from '../../src/proxy/hello-buffer.ts'
 import { Judge } from '../../src/proxy/judge.ts'
 import { LoadBalancer } from '../../src/proxy/load-balancer.ts'
-import { OverheadGuard } from '../../src/proxy/overhead-guard.ts'
 import { Pump } from '../../src/proxy/pump.ts'
 import { RecordGatherer } from '../../src/proxy/record-gatherer.ts'
+import { Rounds } from '../../src/proxy/rounds.ts'
 import { SecretStore } from '../../src/proxy/secrets.ts'
 import { ServedChains } from '../../src/proxy/served-chains.ts'
 import { TlsAcceptor } from '../../src/proxy/tls-acceptor.ts'
@@ -39,6 +40,7 @@ const CLASSES = [
     Endpoint,
     EndpointSet,
     FilterChainIndex,
+    ConnectAttempt,
     HandshakeAdmission,
   ],
   ...[
@@ -46,7 +48,7 @@ const CLASSES = [
     Judge,
     LoadBalancer,
     OutlierDetector,
-    OverheadGuard,
+    Rounds,
     Pump,
     RecordGatherer,
     SecretStore,

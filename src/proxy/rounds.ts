@@ -1,0 +1,42 @@
+import type { Clock } from '../lib/clock.ts'
+import type { Connection } from './connection.ts'
+
+/** How long one look at all connections takes, milliseconds, and in how many steps it is done, so that no step is long. */
+export const ROUND_MS = 2_000
+const STEPS = 20
+
+/** Looks at all connections again and again, in the place of timers for each. */
+export class Rounds {
+  readonly #clock: Clock
+  readonly #connections: ReadonlySet<Connection>
+  readonly #look: (connection: Connection) => void
+  /** Iterators of a Set survive its changes. */
+  #round: Iterator<Connection> | undefined
+  #cancel: (() => void) | undefined
+
+  constructor(clock: Clock, connections: ReadonlySet<Connection>, look: (connection: Connection) => void) {
+    this.#clock = clock
+    this.#connections = connections
+    this.#look = look
+  }
+
+  /** To be called when there is a connection; rests by itself when there is none. */
+  wake(): void {
+    this.#cancel ??= this.#clock.after(ROUND_MS / STEPS, () => this.#step())
+  }
+
+  #step(): void {
+    this.#cancel = undefined
+    if (this.#connections.size === 0) return
+    this.#round ??= this.#connections.values()
+    for (let left = Math.ceil(this.#connections.size / STEPS); left > 0; left -= 1) {
+      const { done, value } = this.#round.next()
+      if (done === true) {
+        this.#round = undefined
+        break
+      }
+      this.#look(value)
+    }
+    this.wake()
+  }
+}
