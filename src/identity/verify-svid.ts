@@ -9,6 +9,8 @@ import type { TrustBundles } from './trust-bundle.ts'
 /** A peer whose certificate is really its trust domain's. */
 export interface VerifiedSvid {
   readonly id: SpiffeId
+  /** The DER of its certificate: one copy for all of its connections. */
+  readonly leaf: Uint8Array
   /** When the leaf or a CA above it ends, whichever is first: no connection may outlive it. Milliseconds since the epoch. */
   readonly notAfterMs: number
   /** SHA-256 of the leaf's DER, hexadecimal. */
@@ -53,6 +55,7 @@ export function verifySvid(
   const notAfterMs = Math.min(leaf.notAfterMs, anchor.value.notAfterMs)
   return ok({
     id: id.value,
+    leaf: ownBytes(leafDer),
     notAfterMs,
     goodUntilMs: Math.min(notAfterMs, anchor.value.freshUntilMs),
     fingerprint: fingerprintOf(leafDer),
@@ -60,6 +63,9 @@ export function verifySvid(
     issuer: anchor.value.issuer.publicKeyHash,
   })
 }
+
+/** Bytes that keep alive nothing but themselves: a runtime may give them as a part of something larger, or in memory of OpenSSL's. */
+const ownBytes = (bytes: Uint8Array): Uint8Array => Uint8Array.from(bytes)
 
 const isoTime = (ms: number): string => new Date(ms).toISOString()
 

@@ -27,7 +27,6 @@ export interface Peer {
   /** Undefined: his identity is not ours to verify (passthrough, plain TCP). */
   readonly proof:
     | {
-        readonly leaf: Uint8Array
         readonly svid: VerifiedSvid
         /** When it was verified first, milliseconds since the epoch. */
         readonly atMs: number

@@ -34,7 +34,6 @@ export interface ConnectFailure {
 
 /** Who answered, with what is needed to judge him again later. */
 export interface ServerProof {
-  readonly leaf: Uint8Array
   readonly svid: VerifiedSvid
   readonly tls: UpstreamTls
   /** When he was let in, milliseconds since the epoch. */
@@ -202,13 +201,13 @@ export class Connector {
   }
 
   /** Why a server that was let in would not be today; undefined where it would. */
-  refusal({ leaf, tls, atMs }: ServerProof): string | undefined {
+  refusal({ svid, tls, atMs }: ServerProof): string | undefined {
     // Secrets go with the last upstream that refers to them: that is no word against a server, and the connection drains already.
     if (this.#deps.secrets.missing([tls.credentialSecret, tls.trustSecret]).length > 0) return undefined
     const material = this.#deps.secrets.pinnedMaterial(tls)
     if (!material.ok) return formatProblem(material.error)
     // A clock that was set back makes a certificate no younger than it was once.
-    const judged = this.#judge(leaf, tls, material.value, Math.max(this.#deps.clock.now(), atMs))
+    const judged = this.#judge(svid.leaf, tls, material.value, Math.max(this.#deps.clock.now(), atMs))
     return judged.ok ? undefined : judged.error
   }
 
@@ -223,8 +222,7 @@ export class Connector {
     if (!verdict.ok)
       return fail(`the server's certificate is refused (${verdict.error.code}): ${verdict.error.message}`)
     const { uri } = verdict.value.id
-    if (tls.peerIds.some((match) => matchesString(match, uri)))
-      return ok({ leaf, svid: verdict.value, tls, atMs })
+    if (tls.peerIds.some((match) => matchesString(match, uri))) return ok({ svid: verdict.value, tls, atMs })
     return fail(`the server is ${uri}; expected ${tls.peerIds.map(({ value }) => value).join(' or ')}`)
   }
 

@@ -174,7 +174,7 @@ export class TlsAcceptor {
     const svid = this.#identify(chain, leaf, atMs)
     if (!svid.ok) return svid
     const caller = this.#callerOf(connection, chain, svid.value)
-    connection.peer = { caller, proof: { leaf, svid: svid.value, atMs } }
+    connection.peer = { caller, proof: { svid: svid.value, atMs } }
     const admitted = this.#judge.admit(connection, chain.policy, caller)
     return admitted.ok ? ok(chain) : admitted
   }
@@ -229,7 +229,7 @@ export class TlsAcceptor {
   #identityRefusal(chain: ServedChain, { proof }: Peer): Ending | undefined {
     if (proof === undefined) return undefined
     // A clock that was set back makes a certificate no younger than it was once.
-    const again = this.#identify(chain, proof.leaf, Math.max(this.#context.clock.now(), proof.atMs))
+    const again = this.#identify(chain, proof.svid.leaf, Math.max(this.#context.clock.now(), proof.atMs))
     return again.ok ? undefined : again.error
   }
 

@@ -29,7 +29,7 @@ function expiring(...timesMs: number[]) {
     const init = { listener: 'eastwest', service, remoteAddress: '' }
     const connection = new Connection(init, owner, { phase: 'connecting' })
     const svid = { id: { uri: 'spiffe://a/b', trustDomain: 'a' }, notAfterMs } as unknown as VerifiedSvid
-    connection.peer = { caller: {} as Caller, proof: { leaf: new Uint8Array(), svid, atMs: 0 } }
+    connection.peer = { caller: {} as Caller, proof: { svid, atMs: 0 } }
     connections.add(connection)
     watchExpiry(connection, clock.now())
   }

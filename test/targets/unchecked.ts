@@ -19,6 +19,7 @@ export function acceptEveryCertificate(verifier: typeof SvidVerifier, id: string
   })
   const svid: VerifiedSvid = {
     id: parseId(id),
+    leaf: new Uint8Array(),
     notAfterMs: Number.MAX_SAFE_INTEGER,
     goodUntilMs: Number.MAX_SAFE_INTEGER,
     fingerprint: '',
