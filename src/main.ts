@@ -40,6 +40,7 @@ const COMMANDS: Readonly<
   link: { about: 'link two clusters: create a token, accept it', load: () => import('./cli/link.ts') },
   unlink: { about: 'forget another cluster, and say who loses what', load: () => import('./cli/unlink.ts') },
   drain: { about: 'drain a gateway or sidecar and wait for the end', load: () => import('./cli/drain.ts') },
+  bench: { about: 'load a gateway, and see what it takes', load: () => import('./cli/bench.ts') },
   bookinfo: { about: 'the example application', load: () => import('./cli/bookinfo.ts') },
   subset: { about: 'what of Envoy is supported', load: () => import('./cli/subset.ts') },
   supervisor: { about: '', load: () => import('./cli/supervisor.ts') },

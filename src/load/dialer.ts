@@ -8,6 +8,7 @@ import {
 } from 'node:tls'
 import { parseCredential } from '../identity/credential.ts'
 import { peerLeaf } from '../identity/peer-leaf.ts'
+import { parseCertificatesPem } from '../identity/pem.ts'
 import { parseSpiffeId } from '../identity/spiffe-id.ts'
 import { clientTlsOptions } from '../identity/tls.ts'
 import { TrustBundle, TrustBundles } from '../identity/trust-bundle.ts'
@@ -49,6 +50,8 @@ export class Dialer {
     const fields = { certificate: 'certificate', privateKey: 'key' }
     const credential = parseCredential(certificatePem, privateKeyPem, '', fields)
     if (!credential.ok) return fail(formatProblem(credential.error))
+    const trust = parseCertificatesPem(caPem)
+    if (!trust.ok) return fail(`ca: ${trust.error}`)
     const verification = verificationOf(caPem, expectedIds)
     if (!verification.ok) return verification
     try {

@@ -38,6 +38,8 @@ interface FlowBase {
   readonly request: LoadRequest
   /** Names of phases, consecutive, in which it runs; default all. Held connections are there from before the first. */
   readonly phases?: readonly string[]
+  /** Where there are several processes: all of it in the first one, where nothing else is, so that the load of others is none of it. */
+  readonly apart?: boolean
 }
 
 /**
@@ -126,16 +128,26 @@ export function spanOf(flow: FlowPlan, phases: readonly PhasePlan[]): { fromMs: 
   return { fromMs, untilMs: fromMs + planMs({ phases: phases.slice(first, last + 1) }) }
 }
 
-/** What one of several processes does: its share of connections and of rate. A flow of which it has no share is left out. */
+/**
+ * What one of several processes does: its share of connections and of rate. A flow of which it has no share is left out; those that
+ * are `apart` have the first process for themselves.
+ */
 export function shareOf(plan: LoadPlan, index: number, processes: number): LoadPlan {
-  const share = (total: number) => Math.floor(total / processes) + (index < total % processes ? 1 : 0)
-  const flows = plan.flows.flatMap((flow): FlowPlan[] => {
-    if (flow.kind === 'churn') return [{ ...flow, rate: flow.rate / processes }]
-    const connections = share(flow.connections)
-    if (connections === 0) return []
-    if (!('rate' in flow) || flow.rate === undefined) return [{ ...flow, connections }]
-    // Of those processes that have a connection to send on.
-    return [{ ...flow, connections, rate: flow.rate / Math.min(processes, flow.connections) }]
+  const divided = processes > 1 && plan.flows.some(({ apart }) => apart === true)
+  const flows = plan.flows.flatMap((flow) => {
+    if (!divided) return shareOfFlow(flow, index, processes)
+    if (flow.apart === true) return index === 0 ? [flow] : []
+    return index === 0 ? [] : shareOfFlow(flow, index - 1, processes - 1)
   })
   return { ...plan, flows }
+}
+
+function shareOfFlow(flow: FlowPlan, index: number, processes: number): FlowPlan[] {
+  if (flow.kind === 'churn') return [{ ...flow, rate: flow.rate / processes }]
+  const connections =
+    Math.floor(flow.connections / processes) + (index < flow.connections % processes ? 1 : 0)
+  if (connections === 0) return []
+  if (!('rate' in flow) || flow.rate === undefined) return [{ ...flow, connections }]
+  // Of those processes that have a connection to send on.
+  return [{ ...flow, connections, rate: flow.rate / Math.min(processes, flow.connections) }]
 }
