@@ -1,9 +1,20 @@
 import { constants } from 'node:crypto'
-import type { ConnectionOptions, PeerCertificate, SecureContextOptions, TlsOptions } from 'node:tls'
+import {
+  type ConnectionOptions,
+  createSecureContext,
+  createServer,
+  type PeerCertificate,
+  type SecureContext,
+  type SecureContextOptions,
+  type Server,
+  type TlsOptions,
+} from 'node:tls'
 import { type Clock, systemClock } from '../lib/clock.ts'
 import type { Credential } from './credential.ts'
 import type { TrustBundles } from './trust-bundle.ts'
 import { verifySvid } from './verify-svid.ts'
+
+const IN_BUN = 'bun' in process.versions
 
 /**
  * No session is ever resumed: with resumption a peer is not verified again, so a CA that was removed, a policy that was
@@ -37,7 +48,7 @@ const SIGNATURE_ALGORITHMS = [
   'rsa_pss_rsae_sha384',
   'rsa_pss_rsae_sha512',
   // BoringSSL (Bun) has no keys that are for PSS alone, and refuses the whole list for their names.
-  ...('bun' in process.versions ? [] : ['rsa_pss_pss_sha256', 'rsa_pss_pss_sha384', 'rsa_pss_pss_sha512']),
+  ...(IN_BUN ? [] : ['rsa_pss_pss_sha256', 'rsa_pss_pss_sha384', 'rsa_pss_pss_sha512']),
   'rsa_pkcs1_sha256',
   'rsa_pkcs1_sha384',
   'rsa_pkcs1_sha512',
@@ -48,6 +59,8 @@ function common(credential: Credential, bundles: TrustBundles): SecureContextOpt
     cert: credential.certificatePem,
     key: credential.privateKeyPem,
     ca: bundles.pooledPem(),
+    // That a CA leads to a root was found out when its bundle was read: to look again at each handshake is one signature more.
+    allowPartialTrustChain: true,
     minVersion: 'TLSv1.2',
     maxVersion: 'TLSv1.3',
     ciphers: CIPHERS,
@@ -75,6 +88,21 @@ export function serverTlsOptions(
   return bundles.ambiguous
     ? { ...tls, ca: [], rejectUnauthorized: false }
     : { ...tls, rejectUnauthorized: true }
+}
+
+/** What `serverTlsOptions` are made for, with all of them in force. */
+export function createTlsServer(options: SecureContextOptions & TlsOptions): Server {
+  const server = createServer(options)
+  // Node's server makes its context of a list of options that lacks `allowPartialTrustChain`, and takes no context from outside.
+  if (!IN_BUN) {
+    const internals = server as { sessionIdContext?: string; _sharedCreds?: SecureContext }
+    const { sessionIdContext } = internals
+    internals._sharedCreds = createSecureContext({
+      ...options,
+      ...(sessionIdContext === undefined ? {} : { sessionIdContext }),
+    })
+  }
+  return server
 }
 
 export interface ClientTlsSettings {

@@ -1,12 +1,6 @@
 import type { Socket } from 'node:net'
-import {
-  createServer,
-  type SecureContextOptions,
-  type Server,
-  type TLSSocket,
-  type TlsOptions,
-} from 'node:tls'
-import { serverTlsOptions } from '../identity/tls.ts'
+import type { SecureContextOptions, Server, TLSSocket, TlsOptions } from 'node:tls'
+import { createTlsServer, serverTlsOptions } from '../identity/tls.ts'
 import type { DownstreamTls } from '../resources/accept-types.ts'
 import type { Ending } from './access-log.ts'
 import type { TlsMaterial } from './secrets.ts'
@@ -65,7 +59,7 @@ export class TlsEdge {
   }
 
   #create(): Server {
-    const server = createServer({
+    const server = createTlsServer({
       ...this.#options(),
       requestCert: true,
       // The deadline of the connection is shorter and says why.

@@ -5,8 +5,9 @@ import * as tls from 'node:tls'
 import t, { type Test } from 'tap'
 import { type Ca, createCa, type IssueOptions } from '../../src/identity/ca.ts'
 import { type Credential, parseCredential } from '../../src/identity/credential.ts'
-import { clientTlsOptions, serverTlsOptions } from '../../src/identity/tls.ts'
+import { clientTlsOptions, createTlsServer, serverTlsOptions } from '../../src/identity/tls.ts'
 import { TrustBundle, TrustBundles } from '../../src/identity/trust-bundle.ts'
+import { verifySvid } from '../../src/identity/verify-svid.ts'
 import * as m from './mint.ts'
 
 const ca = await createCa({ trustDomain: 'c1.example' })
@@ -29,7 +30,7 @@ interface Running {
 }
 async function serve(t: Test, options: tls.TlsOptions): Promise<Running> {
   const accepted: tls.TLSSocket[] = []
-  const server = tls.createServer(options, (socket) => {
+  const server = createTlsServer(options).on('secureConnection', (socket) => {
     accepted.push(socket)
     socket.on('error', () => {})
     socket.write('hello')
@@ -151,6 +152,24 @@ t.test(
     const swapped = TrustBundle.parse('c2.example', ca.bundlePem, 'x')
     if (!swapped.ok) throw new Error(swapped.error.message)
     t.match(await refused(clientTlsOptions(sleep, new TrustBundles([swapped.value]))), /unknown_trust_domain/)
+  },
+)
+
+t.test(
+  'TLS asks for a CA of the pool, and who judges the leaf whether that CA leads to a root',
+  async (t) => {
+    const roots = ca.bundle.roots.map(({ pem }) => pem).join('')
+    const issuers = other.bundle.certificates.filter(({ root }) => !root).map(({ pem }) => pem)
+    const orphaned = TrustBundle.parse('c2.example', roots + issuers.join(''), 'test')
+    if (!orphaned.ok) throw new Error(orphaned.error.message)
+    const pool = new TrustBundles([orphaned.value])
+    const { port, accepted } = await serve(t, serverTlsOptions(gateway, pool))
+    const { socket } = await greet(port, clientTlsOptions(sleep, bundles))
+    t.equal(accepted[0]?.authorized, true, 'its signature is looked at, and no other')
+    const leaf = accepted[0]?.getPeerX509Certificate()?.raw ?? new Uint8Array()
+    t.match(verifySvid(leaf, pool, Date.now()), { ok: false, error: { code: 'untrusted', message: /root/ } })
+    t.equal(verifySvid(leaf, bundles, Date.now()).ok, true)
+    socket.destroy()
   },
 )
 
