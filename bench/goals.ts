@@ -17,14 +17,15 @@ export const LATENCY_COLUMN = {
   p50: 'p50 at half capacity, ms',
   p99: 'p99 at half capacity, ms',
   p999: 'p99.9 at half capacity, ms',
-  ownP99: 'p99 at half of its own capacity, ms',
   storm: 'p99 in a handshake storm / p99 in quiet',
 } as const
 
+/** What `npm run bench:scale` calls its figures, and what they are here. */
 export const SCALE_COLUMN = {
-  workerCpu: '10,000 services: worker CPU, ms',
-  workerBlock: '10,000 services: longest worker block, ms',
-  supervisorCpu: '10,000 services: supervisor CPU, s',
+  'add: worker CPU ms': '10,000 services come: worker CPU, ms',
+  'add: longest turn ms': '10,000 services come: longest worker block, ms',
+  'add: supervisor CPU ms': '10,000 services come: supervisor CPU, ms',
+  failed: '10,000 services come and go: failed requests',
 } as const
 
 const bun = (column: string, beside: string, most: number): Goal => ({
@@ -59,9 +60,10 @@ export const GOALS: readonly Goal[] = [
   node(COLUMN.up, 'haproxy', 1),
   { target: 'ours-node', column: COLUMN.idle, most: 48 },
   ...both(LATENCY_COLUMN.storm, 1.3),
-  ...both(SCALE_COLUMN.workerCpu, 20),
-  ...both(SCALE_COLUMN.workerBlock, 2),
-  ...both(SCALE_COLUMN.supervisorCpu, 0.6),
+  ...both(SCALE_COLUMN['add: worker CPU ms'], 20),
+  ...both(SCALE_COLUMN['add: longest turn ms'], 2),
+  ...both(SCALE_COLUMN['add: supervisor CPU ms'], 600),
+  ...both(SCALE_COLUMN.failed, 0),
 ]
 
 export type Verdict = 'met' | 'missed' | 'not measured'

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { createCa } from '../src/identity/ca.ts'
+import type { LoadTls } from '../src/load/plan.ts'
 import type { BackendCounters } from './backend.ts'
 import type { Load, LoadResult, Mark } from './client.ts'
 import type { Job } from './job.ts'
@@ -55,6 +56,11 @@ export class Harness {
     return new Harness(job, { certificatePem, privateKeyPem, caPem: ca.bundlePem }, { backend, client })
   }
 
+  /** Who calls, for the load generator. */
+  get loadTls(): LoadTls {
+    return { ...this.#identity, serverNames: [this.job.serverName] }
+  }
+
   /** Of a target's own files. */
   folderOf(name: string): string {
     return join(this.folder, name.replaceAll(/\W+/g, '-'))
@@ -100,8 +106,7 @@ export class Harness {
   }
 
   stop(): void {
-    this.#client.disconnect()
-    this.#backend.disconnect()
+    for (const child of [this.#client, this.#backend]) if (child.connected) child.disconnect()
     rmSync(this.folder, { recursive: true, force: true })
   }
 }
@@ -112,7 +117,8 @@ function ask<T>(
   pick: (answer: Record<string, unknown>) => T | undefined,
 ): Promise<T> {
   return new Promise((resolve, reject) => {
-    const gone = () => reject(new Error('a process of the harness ended'))
+    const gone = (code: number | null, signal: string | null): void =>
+      reject(new Error(`${child.spawnargs.at(-1)} of the harness ended with ${signal ?? code}`))
     const take = (answer: Record<string, unknown>): void => {
       const picked = pick(answer)
       if (picked === undefined) return

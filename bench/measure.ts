@@ -3,6 +3,7 @@ import { CPU_CASES, type CpuCase, compare, memoryCases } from './cases.ts'
 import type { Harness } from './harness.ts'
 import type { Plan } from './options.ts'
 import { cpuMicroseconds, settledResidentBytes } from './process-stats.ts'
+import { type Profile, perfUnavailable, profile } from './profile.ts'
 import type { Figures } from './report.ts'
 import { inTurn, type Steadiness } from './steadiness.ts'
 import { startTarget, type Target, type TargetKind } from './targets.ts'
@@ -104,6 +105,30 @@ async function measureOne(
     busy: cpu / microseconds,
     clientBusy: result.cpuMicroseconds / microseconds,
   }
+}
+
+/** Where the CPU of each target goes, with each load; nothing, and a line that says why, where perf cannot tell. */
+export async function measureProfiles(
+  harness: Harness,
+  targets: readonly Target[],
+  plan: Plan,
+): Promise<Profile[]> {
+  const why = perfUnavailable()
+  if (why !== undefined) console.log(`nothing is profiled: ${why}`)
+  if (why !== undefined) return []
+  const profiles: Profile[] = []
+  for (const each of CPU_CASES.filter(({ name }) => name.includes(plan.cases))) {
+    for (const target of targets) {
+      let taken: ReturnType<typeof profile> | undefined
+      await harness.drive(target, { ...each.load, seconds: plan.profileSeconds + 0.5 }, (mark) => {
+        if (mark === 'started')
+          taken = profile(target.pid, plan.profileSeconds, harness.folderOf(target.kind.name))
+      })
+      const found = await taken
+      if (found !== undefined) profiles.push({ target: target.kind.name, load: each.name, ...found })
+    }
+  }
+  return profiles
 }
 
 /**

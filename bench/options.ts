@@ -8,6 +8,8 @@ npm run bench:peers [-- options]    our runtimes beside the peers: latency, stor
   --seconds N        of load for each case and target in a round
   --rounds N         targets take turns, forwards and backwards: an even number is fair
   --memory-rounds N  each with new processes
+  --latency-rounds N of an open loop at half of Envoy's capacity, the same rate for everybody
+  --storm-rounds N   of handshakes over quiet requests
   --targets a,b      of ${TARGETS.map(({ name }) => name).join(', ')} (default: all that can be run);
                      ours-node@DIR is that of another checkout, ours-node:--cpu-prof:--FLAG has flags for its runtime
   --cases TEXT       only those whose name has the text
@@ -24,6 +26,14 @@ export interface Plan {
   readonly seconds: number
   readonly rounds: number
   readonly memoryRounds: number
+  /** Of the open loop. */
+  readonly latencyRounds: number
+  readonly latencySeconds: number
+  readonly stormRounds: number
+  /** Of each half of a round: quiet, and in the storm. */
+  readonly stormSeconds: number
+  /** Of perf, for each target and load; 0: none. */
+  readonly profileSeconds: number
   /** Connections held. */
   readonly idle: number
   readonly stalled: number
@@ -47,6 +57,11 @@ const FULL: Plan = {
   seconds: 1,
   rounds: 8,
   memoryRounds: 3,
+  latencyRounds: 0,
+  latencySeconds: 1.5,
+  stormRounds: 0,
+  stormSeconds: 1.5,
+  profileSeconds: 0,
   idle: 1_000,
   stalled: 200,
   settleMs: 4_000,
@@ -70,9 +85,21 @@ const PEERS: Plan = {
   seconds: 0.5,
   rounds: 12,
   memoryRounds: 6,
-  idle: 800,
-  stalled: 80,
+  latencyRounds: 8,
+  stormRounds: 6,
+  profileSeconds: 1.5,
+  idle: 1_000,
+  stalled: 100,
   settleMs: 1_500,
+}
+
+const QUICK_PEERS: Plan = {
+  ...QUICK,
+  peers: true,
+  latencyRounds: 1,
+  latencySeconds: 0.4,
+  stormRounds: 1,
+  stormSeconds: 0.4,
 }
 
 const PEERS_TARGETS = ['ours-node', 'ours-bun', 'envoy', 'haproxy', 'nginx']
@@ -87,6 +114,8 @@ export function readOptions(args: readonly string[]): Options | undefined {
       seconds: { type: 'string' },
       rounds: { type: 'string' },
       'memory-rounds': { type: 'string' },
+      'latency-rounds': { type: 'string' },
+      'storm-rounds': { type: 'string' },
       targets: { type: 'string' },
       cases: { type: 'string', default: '' },
       json: { type: 'string' },
@@ -98,8 +127,11 @@ export function readOptions(args: readonly string[]): Options | undefined {
   })
   if (values.help) return undefined
   const full = values.peers ? PEERS : FULL
-  const base = values.quick ? { ...QUICK, peers: full.peers } : full
-  const number = (name: 'seconds' | 'rounds' | 'memory-rounds', otherwise: number): number => {
+  const base = values.quick ? (values.peers ? QUICK_PEERS : QUICK) : full
+  const number = (
+    name: 'seconds' | 'rounds' | 'memory-rounds' | 'latency-rounds' | 'storm-rounds',
+    otherwise: number,
+  ): number => {
     const value = Number(values[name] ?? otherwise)
     if (!Number.isFinite(value) || value < 0)
       throw new Error(`--${name} is to be a number, not ${values[name]}`)
@@ -112,6 +144,8 @@ export function readOptions(args: readonly string[]): Options | undefined {
       seconds: number('seconds', base.seconds),
       rounds: number('rounds', base.rounds),
       memoryRounds: number('memory-rounds', base.memoryRounds),
+      latencyRounds: number('latency-rounds', base.latencyRounds),
+      stormRounds: number('storm-rounds', base.stormRounds),
     },
     targets: values.targets?.split(',') ?? (values.peers ? PEERS_TARGETS : TARGETS.map(({ name }) => name)),
     ...(values.json === undefined ? {} : { json: values.json }),

@@ -16,11 +16,12 @@ export function printed(results: Results): string {
   if (steadiness.rounds > 0)
     parts.push(
       `${steadiness.rounds} rounds; ${steadiness.discarded} more were thrown away because the fixed work cost over ${steadiness.tolerance * 100} % more or less than usual` +
-        ` (median ${(median / 1000).toFixed(1)} ms, ${(least / 1000).toFixed(1)} to ${(most / 1000).toFixed(1)})` +
+        ` (median ${(median / 1000).toFixed(1)} ms, ${(least / 1000).toFixed(1)} to ${(most / 1000).toFixed(1)}), or because others used over ${steadiness.foreignShare * 100} % of a core` +
         (steadiness.unsteady > 0
           ? `; ${steadiness.unsteady} of those kept were no better: the machine is not quiet`
           : ''),
     )
+  if (results.offered !== undefined) parts.push(`At half capacity: ${results.offered.said}.`)
   if (results.plan.peers) parts.push(goals(results))
   return parts.join('\n\n')
 }

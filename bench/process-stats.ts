@@ -50,6 +50,25 @@ function readGone(file: string): string | undefined {
   }
 }
 
+/** Of /proc/stat; every Linux has it at 100. */
+const TICKS_A_SECOND = 100
+
+/**
+ * CPU that has been used on this machine by others than this process and those that it started, microseconds since some moment: what
+ * the kernel did for nobody, and what a hypervisor took, included.
+ */
+export function foreignMicroseconds(): number {
+  const [, user = 0, nice = 0, system = 0, , , irq = 0, softirq = 0, steal = 0] = readFileSync(
+    '/proc/stat',
+    'utf8',
+  )
+    .split('\n', 1)[0]
+    ?.split(/\s+/)
+    .map(Number) ?? [0]
+  const all = user + nice + system + irq + softirq + steal
+  return (all * 1e6) / TICKS_A_SECOND - cpuMicroseconds(process.pid)
+}
+
 const SAMPLE_MS = 200
 
 /** Resident memory once three samples in a row hardly differ, or after `longestMs`: buffers fill and garbage goes in their own time. */

@@ -2,6 +2,7 @@
 import { execFile, spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
+import { processesOf } from './process-stats.ts'
 
 export const SHARES = ['kernel', 'crypto', 'our script', 'runtime and the rest'] as const
 
@@ -32,7 +33,7 @@ export function perfUnavailable(): string | undefined {
   return status === 0 ? undefined : (stderr.split('\n').find(Boolean) ?? `perf ended with ${status}`)
 }
 
-/** Samples a process for some seconds and sorts what it was found in. */
+/** Samples a process, with those that it started, for some seconds and sorts what it was found in. */
 export async function profile(
   pid: number,
   seconds: number,
@@ -41,7 +42,17 @@ export async function profile(
   const data = join(folder, `perf-${pid}.data`)
   const run = promisify(execFile)
   const event = ['-e', 'cpu-clock', '-F', String(FREQUENCY)]
-  await run('perf', ['record', ...event, '-o', data, '-p', String(pid), '--', 'sleep', String(seconds)])
+  await run('perf', [
+    'record',
+    ...event,
+    '-o',
+    data,
+    '-p',
+    processesOf(pid).join(','),
+    '--',
+    'sleep',
+    String(seconds),
+  ])
   const fields = ['-F', 'sample,dso,symbol', '--field-separator', '|', '--no-children']
   const { stdout } = await run('perf', ['report', '-i', data, ...fields, '--stdio', '--full-source-path'], {
     maxBuffer: 64 << 20,

@@ -70,7 +70,9 @@ export function report(figures: Figures, pairs: readonly (readonly [ours: string
   const { columns } = figures
   const medians = figures.targets.map((target) => [
     target,
-    ...columns.map((column) => format(figures.median(target, column), 1)),
+    ...columns.map((column) =>
+      format(figures.median(target, column), figures.median(target, column) < 5 ? 3 : 1),
+    ),
   ])
   const ratios = pairs.map(([ours, other]) => [
     `${ours} / ${other}`,

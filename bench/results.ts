@@ -1,4 +1,5 @@
 // All that a run has to say: what --json writes, and what reports and documents are made from.
+import type { Offered } from './latency.ts'
 import type { Machine } from './machine.ts'
 import type { Plan } from './options.ts'
 import type { Profile } from './profile.ts'
@@ -25,6 +26,7 @@ export interface Results {
   readonly load: Figures
   readonly steadiness: {
     readonly tolerance: number
+    readonly foreignShare: number
     /** CPU of the fixed work, microseconds: median, least and most over the run. */
     readonly calibration: { readonly median: number; readonly least: number; readonly most: number }
     readonly rounds: number
@@ -32,7 +34,7 @@ export interface Results {
     readonly unsteady: number
   }
   /** Requests a second that everybody was offered, and how that came about. */
-  readonly offered?: { readonly rate: number; readonly said: string }
+  readonly offered?: Offered
   readonly profiles: readonly Profile[]
   readonly problems: readonly string[]
 }

@@ -2,12 +2,17 @@
 // runtime and the peers, which do the same job in the same rounds. Fails when the backend's own counters do not equal the client's.
 import { readFileSync, writeFileSync } from 'node:fs'
 import { startCalibration } from './calibration.ts'
+import { writeDocument } from './document.ts'
 import { Harness } from './harness.ts'
+import { measureLatency, type Offered } from './latency.ts'
 import { commit, readMachine } from './machine.ts'
-import { measureCpu, measureMemory, type Recorder } from './measure.ts'
+import { measureCpu, measureMemory, measureProfiles, type Recorder } from './measure.ts'
 import { type Options, readOptions, USAGE } from './options.ts'
+import { addScale, readOthers } from './others.ts'
 import { place } from './placement.ts'
 import { printed } from './printed.ts'
+import { foreignMicroseconds } from './process-stats.ts'
+import type { Profile } from './profile.ts'
 import { Figures } from './report.ts'
 import { parseResults, type Results } from './results.ts'
 import { median } from './statistics.ts'
@@ -44,9 +49,11 @@ async function measured({ plan, targets: names }: Options): Promise<Results> {
   const versions = runnable(names, recorder.problems)
   const kinds = [...versions.keys()]
   const calibration = startCalibration(prefix)
-  const steadiness = new Steadiness(calibration)
+  const steadiness = new Steadiness({ calibrate: calibration.calibrate, foreign: foreignMicroseconds })
   const harness = await Harness.start()
   const targets: Target[] = []
+  let offered: Offered | undefined
+  let profiles: readonly Profile[] = []
   const stop = async (): Promise<void> => {
     await Promise.all(targets.splice(0).map((target) => target.stop()))
   }
@@ -57,8 +64,11 @@ async function measured({ plan, targets: names }: Options): Promise<Results> {
       for (const kind of kinds)
         targets.push(await startTarget(kind, harness.job, harness.folderOf(kind.name), prefix))
       await measureCpu(harness, targets, plan, steadiness, recorder)
+      if (plan.profileSeconds > 0) profiles = await measureProfiles(harness, targets, plan)
     }
     await stop()
+    if (plan.latencyRounds > 0)
+      offered = await measureLatency(harness, kinds, prefix, plan, steadiness, recorder)
     await measureMemory(harness, kinds, plan, prefix, recorder)
   } finally {
     await stop()
@@ -67,7 +77,7 @@ async function measured({ plan, targets: names }: Options): Promise<Results> {
   }
   const named = <T>(what: (kind: TargetKind) => T): Record<string, T> =>
     Object.fromEntries(kinds.map((kind) => [kind.name, what(kind)]))
-  const { calibrations, tolerance, rounds, discarded, unsteady } = steadiness
+  const { calibrations, tolerance, foreignShare, rounds, discarded, unsteady } = steadiness
   return {
     date: new Date().toISOString(),
     commit: commit(),
@@ -82,6 +92,7 @@ async function measured({ plan, targets: names }: Options): Promise<Results> {
     load: recorder.load,
     steadiness: {
       tolerance,
+      foreignShare,
       calibration: {
         median: median(calibrations),
         least: Math.min(...calibrations),
@@ -91,7 +102,8 @@ async function measured({ plan, targets: names }: Options): Promise<Results> {
       discarded,
       unsteady,
     },
-    profiles: [],
+    ...(offered !== undefined && { offered }),
+    profiles,
     problems: [...new Set(recorder.problems)],
   }
 }
@@ -99,10 +111,14 @@ async function measured({ plan, targets: names }: Options): Promise<Results> {
 async function main(): Promise<void> {
   const options = readOptions(process.argv.slice(2))
   if (options === undefined) return void console.log(USAGE)
+  // Before anything is measured: a file that is not there ends nothing but this.
+  const others = readOthers(options.and)
   const results =
     options.from === undefined ? await measured(options) : parseResults(readFileSync(options.from, 'utf8'))
-  console.log(printed(results))
   if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify(results, null, 2)}\n`)
+  addScale(results.rounds, others)
+  console.log(printed(results))
+  if (options.markdown !== undefined) writeDocument(options.markdown, results, others)
   if (results.problems.length === 0) return void console.log('\nThe backend counted what the client counted.')
   console.error(`\nThe figures do not hold:\n${results.problems.map((line) => `  ${line}`).join('\n')}`)
   process.exitCode = 1

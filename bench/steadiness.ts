@@ -1,5 +1,6 @@
-// Rounds that can be compared: targets take turns forwards and backwards (ABBA), and a fixed piece of work before and after each
-// round says whether the machine was as fast as in the others. A round in which it was not is thrown away and done again.
+// Rounds that can be compared: targets take turns forwards and backwards (ABBA). A fixed piece of work before and after each round says
+// whether the machine was as fast as in the others, and the kernel whether somebody else used it meanwhile. A round in which it was not
+// steady is thrown away and done again.
 import { median } from './statistics.ts'
 
 /** Odd rounds go backwards: what drifts during two rounds, drifts for everybody. */
@@ -17,17 +18,21 @@ export interface Round<T> {
 export interface Steadied<T> {
   /** In the order of the rounds that were asked for; what was thrown away and not done again is not there. */
   readonly kept: readonly T[]
-  /** Thrown away because the machine was faster or slower than usual. */
+  /** Thrown away because the machine was faster or slower than usual, or busy with something else. */
   readonly discarded: number
-  /** Kept although the machine had moved: otherwise too few would be left. */
+  /** Kept although the machine was not steady: otherwise too few would be left. */
   readonly unsteady: number
 }
 
 export interface SteadinessOptions {
   /** Fixed work; answers what it cost, in any unit. */
   readonly calibrate: () => Promise<number>
-  /** Of the median over all calibrations; default 0.05. */
+  /** By which a calibration may be off the median of all; default 0.05. */
   readonly tolerance?: number
+  /** CPU that others than this benchmark have used so far, microseconds; default: nobody does. */
+  readonly foreign?: () => number
+  /** As much of one core may others use during a round; default 0.1, since the kernel's own threads are others too. */
+  readonly foreignShare?: number
 }
 
 interface Done<T> {
@@ -35,6 +40,8 @@ interface Done<T> {
   readonly value: T
   /** Mean of the calibrations before and after. */
   readonly calibration: number
+  /** Cores that others used. */
+  readonly foreign: number
 }
 
 /** At least this share of the rounds of one name is kept, the steadiest of them. */
@@ -47,26 +54,31 @@ export class Steadiness {
   rounds = 0
   discarded = 0
   unsteady = 0
+  readonly foreignShare: number
   readonly #calibrate: () => Promise<number>
+  readonly #foreign: () => number
 
-  constructor({ calibrate, tolerance = 0.05 }: SteadinessOptions) {
+  constructor({ calibrate, tolerance = 0.05, foreign = () => 0, foreignShare = 0.1 }: SteadinessOptions) {
     this.#calibrate = calibrate
+    this.#foreign = foreign
     this.tolerance = tolerance
+    this.foreignShare = foreignShare
   }
 
   /**
-   * Does all rounds, then again those that deviate, in the same direction, until none does or `repeats` are spent. Deviation is that
-   * of the mean of the calibrations before and after a round from the median of all.
+   * Does all rounds, then again those that were not steady, in the same direction, the worst first, until all are or `repeats` are
+   * spent.
    */
   async measure<T>(rounds: readonly Round<T>[], repeats: number): Promise<Steadied<T>> {
     const done: Done<T>[] = []
     let discarded = 0
     let last = await this.#sample()
     const doRound = async (index: number, round: Round<T>): Promise<void> => {
-      const before = last
+      const [before, others, started] = [last, this.#foreign(), performance.now()]
       const value = await round.measure()
+      const foreign = (this.#foreign() - others) / ((performance.now() - started) * 1_000)
       last = await this.#sample()
-      done[index] = { name: round.name, value, calibration: (before + last) / 2 }
+      done[index] = { name: round.name, value, calibration: (before + last) / 2, foreign }
     }
     for (const [index, round] of rounds.entries()) await doRound(index, round)
     for (let left = repeats; left > 0; left--) {
@@ -84,9 +96,10 @@ export class Steadiness {
     return { kept, discarded, unsteady }
   }
 
-  /** By how much a calibration differs from what is usual. */
-  deviation(calibration: number): number {
-    return Math.abs(calibration / median(this.calibrations) - 1)
+  /** 0: as steady as can be; over 1: not steady enough. */
+  #unsteadiness({ calibration, foreign }: Done<unknown>): number {
+    const deviation = Math.abs(calibration / median(this.calibrations) - 1)
+    return Math.max(deviation / this.tolerance, foreign / this.foreignShare)
   }
 
   async #sample(): Promise<number> {
@@ -96,21 +109,19 @@ export class Steadiness {
   }
 
   #worst(done: readonly Done<unknown>[]): number | undefined {
-    const deviations = done.map(({ calibration }) => this.deviation(calibration))
-    const worst = Math.max(...deviations)
-    return worst > this.tolerance ? deviations.indexOf(worst) : undefined
+    const all = done.map((each) => this.#unsteadiness(each))
+    const worst = Math.max(...all)
+    return worst > 1 ? all.indexOf(worst) : undefined
   }
 
   #keep<T>(done: readonly Done<T>[]): { readonly kept: T[]; readonly unsteady: number } {
     const chosen = new Set<Done<T>>()
     let unsteady = 0
     for (const same of Map.groupBy(done, ({ name }) => name).values()) {
-      const byDeviation = [...same].sort(
-        (a, b) => this.deviation(a.calibration) - this.deviation(b.calibration),
-      )
-      const steady = same.filter(({ calibration }) => this.deviation(calibration) <= this.tolerance).length
+      const steadiest = [...same].sort((a, b) => this.#unsteadiness(a) - this.#unsteadiness(b))
+      const steady = same.filter((each) => this.#unsteadiness(each) <= 1).length
       const count = Math.max(steady, Math.ceil(same.length * LEAST_SHARE))
-      for (const each of byDeviation.slice(0, count)) chosen.add(each)
+      for (const each of steadiest.slice(0, count)) chosen.add(each)
       unsteady += count - steady
     }
     return { kept: done.filter((each) => chosen.has(each)).map(({ value }) => value), unsteady }

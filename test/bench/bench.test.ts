@@ -22,10 +22,8 @@ t.test('our engine beside its prototype: every figure, every round, counted at b
   const folder = mkdtempSync(join(tmpdir(), 'isthmus-bench-test-'))
   const file = join(folder, 'figures.json')
   const targets = ['ours-node', 'prototype-node']
-  const { code, text } = await bench(
-    ['--quick', '--rounds', '1', '--seconds', '0.1', '--targets', targets.join(','), '--json', file],
-    {},
-  )
+  const load = ['--quick', '--rounds', '1', '--seconds', '0.1', '--targets', targets.join(',')]
+  const { code, text } = await bench([...load, '--json', file, '--markdown', join(folder, 'run.md')], {})
   t.equal(code, 0, text)
   t.match(text, /The backend counted what the client counted/)
   t.match(text, /ours-node \/ prototype-node/)
@@ -42,6 +40,12 @@ t.test('our engine beside its prototype: every figure, every round, counted at b
     )
     t.ok(columns.slice(0, 4).every(([, [cpu = 0]]) => cpu > 0))
   }
+  const again = await bench(['--from', file, '--markdown', join(folder, 'again.md')], {})
+  t.equal(again.text, text, 'what was written says the same once more')
+  const document = readFileSync(join(folder, 'run.md'), 'utf8')
+  t.equal(readFileSync(join(folder, 'again.md'), 'utf8'), document)
+  t.match(document, /\| ours-node \| v\d+\.\d+\.\d+, OpenSSL .* TLSv1\.3 TLS_AES_128_GCM_SHA256 X25519 \|/)
+  t.match(readFileSync(join(folder, 'performance', 'cpu.svg'), 'utf8'), /<svg .*prototype-node.*<\/svg>/s)
   rmSync(folder, { recursive: true })
 })
 

@@ -55,6 +55,21 @@ t.test('a faster machine is as bad as a slower one', async (t) => {
   t.ok((await steadiness.measure(rounds, 5)).discarded > 0)
 })
 
+t.test('a round beside which somebody else used the machine is done again', async (t) => {
+  // Asked before and after each round: somebody used a thousand seconds during the second.
+  const used = [0, 0, 0, 1e9]
+  let next = 0
+  const steadiness = new Steadiness({
+    calibrate: async () => 100,
+    foreign: () => used[Math.min(next++, used.length - 1)] ?? 0,
+  })
+  const { rounds, done } = counted(['a', 'a', 'a', 'a'])
+  const { kept, discarded } = await steadiness.measure(rounds, 4)
+  t.equal(discarded, 1)
+  t.equal(done.length, 5)
+  t.equal(kept.length, 4)
+})
+
 t.test('repeats are bounded; what still deviates is left out', async (t) => {
   // The third and what follows it never comes to rest, the repeats neither.
   const steadiness = new Steadiness({
