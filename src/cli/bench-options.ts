@@ -193,6 +193,8 @@ export async function readTarget(flags: BenchFlags): Promise<Result<LoadTarget |
     const tls = OF_A_TARGET.find((name) => name !== 'plain' && flags[name] !== undefined)
     return tls === undefined ? ok({ address, port }) : fail(`${optionOf(tls)}: is of no use with --plain`)
   }
+  if (flags.sni === undefined && isIP(host) !== 0)
+    return fail(`--sni: is missing; a gateway routes by it, and ${host} is no name`)
   const files: Record<'cert' | 'key' | 'ca', string> = { cert: '', key: '', ca: '' }
   for (const name of ['cert', 'key', 'ca'] as const) {
     const file = flags[name]
@@ -208,7 +210,7 @@ export async function readTarget(flags: BenchFlags): Promise<Result<LoadTarget |
     address,
     port,
     tls: {
-      serverNames: flags.sni ?? (isIP(host) === 0 ? [host] : []),
+      serverNames: flags.sni ?? [host],
       certificatePem: files.cert,
       privateKeyPem: files.key,
       caPem: files.ca,

@@ -145,7 +145,7 @@ export class LoadConnection {
   #closed(): void {
     this.#over = true
     const before = this.open ? 'in the middle of an answer' : 'in the TLS handshake'
-    if (this.#error === undefined && !this.#closing && (this.busy || !this.open)) {
+    if (this.#error === undefined && !this.#closing && (this.busy || !this.answeredOnce)) {
       const where = this.open && !this.#reader.begun ? 'before an answer' : before
       this.#error = loadError('closed', `the target closed the connection ${where}`)
     }

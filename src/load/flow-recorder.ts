@@ -24,7 +24,7 @@ export interface PhaseCounts extends Counts {
   readonly handshake: EncodedHistogram
   /** Open loop: by how much the generator itself was late, with a connection free to send on. */
   readonly lateness: EncodedHistogram
-  /** Open loop: begun by the schedule, not answered when the load was over. In `latency` with the time that they had waited by then. */
+  /** Begun, by the schedule at least, and not answered when the load was over. In `latency` with the time that they had waited by then. */
   readonly unfinished: number
   readonly errorKinds: readonly ErrorCount[]
 }

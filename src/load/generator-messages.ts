@@ -5,7 +5,7 @@ import type { ProcessLoad } from './process-load.ts'
 
 export type ToGenerator =
   /** Open the connections that the plan wants to be there from the begin. */
-  | { readonly prepare: LoadPlan; readonly index: number; readonly count: number }
+  | { readonly prepare: LoadPlan; readonly index: number }
   /** Milliseconds since the epoch: when all processes begin. */
   | { readonly begin: number }
   /** End all connections. */

@@ -47,8 +47,8 @@ export class GeneratorProcess {
   }
 
   /** Throws with one sentence where the plan cannot be: a certificate that does not fit its key, for example. */
-  async prepare(plan: LoadPlan, index: number, count: number): Promise<readonly GeneratorFlow[]> {
-    return (await this.#ask({ prepare: plan, index, count }, 'prepared')).prepared
+  async prepare(plan: LoadPlan, index: number): Promise<readonly GeneratorFlow[]> {
+    return (await this.#ask({ prepare: plan, index }, 'prepared')).prepared
   }
 
   /** `at`: milliseconds since the epoch. */

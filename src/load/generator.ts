@@ -32,7 +32,7 @@ class Generator {
   readonly #waker: Waker | undefined
   readonly #sweeper: NodeJS.Timeout
 
-  constructor(plan: LoadPlan, dialer: Dialer, process: FlowContext['process']) {
+  constructor(plan: LoadPlan, dialer: Dialer, index: number) {
     this.#plan = plan
     if (plan.flows.some((flow) => 'rate' in flow && flow.rate !== undefined))
       this.#waker = new Waker(() => this.#tick())
@@ -42,7 +42,7 @@ class Generator {
         dialer,
         recorder: new FlowRecorder(flow.name, plan.phases, intervalMs, (sample) => say({ sample })),
         timeoutMs: plan.timeoutMs ?? DEFAULT_TIMEOUT_MS,
-        process,
+        index,
         arm: (ms) => this.#arm(ms),
       }),
     )
@@ -83,7 +83,6 @@ class Generator {
     clearInterval(this.#sweeper)
     await Promise.all(this.#flows.map((flow) => flow.release()))
     await this.#waker?.close()
-    say({ released: true })
   }
 
   /** Waits for what is under way, but not for ever; what is not done by then is counted as it is. */
@@ -146,14 +145,18 @@ let generator: Generator | undefined
 
 async function take(message: ToGenerator): Promise<void> {
   if ('prepare' in message) {
-    const { prepare: plan, index, count } = message
+    const { prepare: plan, index } = message
+    // Whatever was held before and not released.
+    await generator?.release()
     const dialer = Dialer.create(plan.target)
     if (!dialer.ok) return say({ refused: dialer.error })
-    generator = new Generator(plan, dialer.value, { index, count })
+    generator = new Generator(plan, dialer.value, index)
     return generator.prepare()
   }
   if ('begin' in message) return generator?.run(message.begin)
   await generator?.release()
+  generator = undefined
+  say({ released: true })
 }
 
 keepHeapSlack()

@@ -1,6 +1,6 @@
 /** What can go wrong with a connection of the load, by kind, so that it can be counted. */
 export interface LoadError {
-  /** `ECONNREFUSED`, `timeout`, `closed`, `identity`, `HTTP 503`, `TLS alert 112`, … */
+  /** `ECONNREFUSED`, `timeout`, `closed`, `identity`, `HTTP 503`, `TLS alert unrecognized_name`, … */
   readonly kind: string
   readonly message: string
 }
@@ -11,11 +11,20 @@ export function loadError(kind: string, message: string): LoadError {
 
 /** Of an error that a socket ended with. */
 export function socketError(error: NodeJS.ErrnoException): LoadError {
-  const message = error.message.replaceAll(/\s+/g, ' ').trim().slice(0, 200)
-  // Bun's BoringSSL and Node's OpenSSL name alerts differently: "… alert number 112", "TLSV1_ALERT_UNRECOGNIZED_NAME".
-  const alert = /alert number (\d+)/.exec(message)?.[1]
-  if (alert !== undefined) return { kind: `TLS alert ${alert}`, message }
-  return { kind: error.code ?? error.name, message }
+  const text = error.message.replaceAll(/\s+/g, ' ').trim()
+  const alert = alertOf(text)
+  if (alert === undefined) return { kind: error.code ?? error.name, message: text.slice(0, 200) }
+  return { kind: `TLS alert ${alert}`, message: `the target ended the TLS handshake with the alert ${alert}` }
+}
+
+/** The alert that an error of TLS is about, in the words of RFC 8446 section 6; undefined where it is about none. */
+function alertOf(text: string): string | undefined {
+  // Node: "…:error:0A000458:SSL routines:ssl3_read_bytes:tlsv1 unrecognized name:…:SSL alert number 112".
+  // Bun: "error:10000458:SSL routines:OPENSSL_internal:TLSV1_ALERT_UNRECOGNIZED_NAME".
+  const said =
+    /:(?:tls|ssl)v\d+ (?:alert )?([a-z ]+):.*alert number/.exec(text) ??
+    /:(?:TLS|SSL)V\d+_ALERT_([A-Z_]+)/.exec(text)
+  return said?.[1]?.toLowerCase().replaceAll(' ', '_')
 }
 
 /** How many of each kind, with the first message of each. */

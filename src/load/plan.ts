@@ -40,6 +40,8 @@ interface FlowBase {
   readonly phases?: readonly string[]
   /** Where there are several processes: all of it in the first one, where nothing else is, so that the load of others is none of it. */
   readonly apart?: boolean
+  /** Open loop: the part of a period (0 to 1) that its first begin waits for, so that processes take turns. `shareOf` says it. */
+  readonly offset?: number
 }
 
 /**
@@ -143,11 +145,13 @@ export function shareOf(plan: LoadPlan, index: number, processes: number): LoadP
 }
 
 function shareOfFlow(flow: FlowPlan, index: number, processes: number): FlowPlan[] {
-  if (flow.kind === 'churn') return [{ ...flow, rate: flow.rate / processes }]
+  const offset = index / processes
+  if (flow.kind === 'churn') return [{ ...flow, offset, rate: flow.rate / processes }]
   const connections =
     Math.floor(flow.connections / processes) + (index < flow.connections % processes ? 1 : 0)
   if (connections === 0) return []
   if (!('rate' in flow) || flow.rate === undefined) return [{ ...flow, connections }]
   // Of those processes that have a connection to send on.
-  return [{ ...flow, connections, rate: flow.rate / Math.min(processes, flow.connections) }]
+  const sharers = Math.min(processes, flow.connections)
+  return [{ ...flow, connections, offset: index / sharers, rate: flow.rate / sharers }]
 }

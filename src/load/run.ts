@@ -117,9 +117,7 @@ export class LoadGenerator {
 
   async #prepare(plan: LoadPlan): Promise<(readonly GeneratorFlow[])[]> {
     const count = this.#processes.length
-    return Promise.all(
-      this.#processes.map((each, index) => each.prepare(shareOf(plan, index, count), index, count)),
-    )
+    return Promise.all(this.#processes.map((each, index) => each.prepare(shareOf(plan, index, count), index)))
   }
 }
 

@@ -52,7 +52,7 @@ function unanswered(flows: readonly FlowResult[]): string[] {
     unfinished === 0
       ? []
       : [
-          `${name}: ${unfinished} of the schedule were not answered when the load was over; they count with the time that they had waited by then`,
+          `${name}: ${unfinished} requests were not answered when the load was over; they count with the time that they had waited by then`,
         ],
   )
 }

@@ -145,5 +145,5 @@ t.test('it says in words whether the generator was the bottleneck', async (t) =>
     text: /the generator itself sent up to 400\.\d ms late \(p99\)/,
   })
   t.equal(wordsOf(CALM, 900).limited, false, 'less than a millisecond is nothing')
-  t.match(wordsOf(CALM, 10, 4).text, /12 of the schedule were not answered when the load was over/)
+  t.match(wordsOf(CALM, 10, 4).text, /12 requests were not answered when the load was over/)
 })

@@ -199,6 +199,35 @@ t.test('a storm has a phase of its own, and each flow is told by phase', async (
   t.equal(storm.total.requests, storm.measured.requests)
 })
 
+t.test('a refused server name is the alert that says so, on both runtimes', async (t) => {
+  const alert = Buffer.from('15030300020270', 'hex')
+  // A fatal unrecognized_name (RFC 8446 section 6), as a gateway sends it before any other word.
+  const refusing = createTcpServer((socket) =>
+    socket.on('error', () => {}).once('data', () => socket.end(alert)),
+  )
+  await once(refusing.listen(0, '127.0.0.1'), 'listening')
+  const front = await tlsFront(1)
+  front.close()
+  const bun = findRuntime('bun')
+  if (!bun.ok) throw new Error(bun.error)
+  const onBun = await LoadGenerator.start({ runtime: bun.value })
+  t.teardown(async () => {
+    await onBun.stop()
+    refusing.close()
+  })
+  const { port } = refusing.address() as AddressInfo
+  for (const each of [load, onBun]) {
+    const result = await each.run({
+      target: { ...front.target, port },
+      phases: LOAD,
+      flows: [FLOWS[0] as FlowPlan],
+    })
+    t.match(flowCalled(result, 'closed loop').total.errorKinds, [
+      { kind: 'TLS alert unrecognized_name', count: 3 },
+    ])
+  }
+})
+
 t.test('errors are counted by kind, with the first message of each', async (t) => {
   const backend = await Backend.start({ host: '127.0.0.1', port: 0 })
   const front = await tlsFront(backend.port)
@@ -233,6 +262,14 @@ t.test('errors are counted by kind, with the first message of each', async (t) =
   stranger.close()
   const untrusting: LoadTarget = { ...front.target, tls: { ...tls, caPem: stranger.target.tls?.caPem ?? '' } }
   t.match((await errorsOf(untrusting, flow)).errorKinds, [{ kind: /CERT|ISSUER|SIGNATURE/, count: 3 }])
+  const mute = createTcpServer((socket) => void socket.resume().end())
+  await once(mute.listen(0, '127.0.0.1'), 'listening')
+  const closing = await errorsOf({ address: '127.0.0.1', port: (mute.address() as AddressInfo).port }, flow)
+  mute.close()
+  t.match(closing.errorKinds, [
+    { kind: 'closed', first: 'the target closed the connection before an answer' },
+  ])
+  t.equal(closing.errors, closing.connections, 'each connection that was of no use is an error')
   const failing = await errorsOf({ address: '127.0.0.1', port }, handshakes)
   t.match(failing.errorKinds[0], { kind: 'HTTP 503', first: 'the service answered 503' })
   t.equal(failing.latency.count, 0, 'an error is no latency')

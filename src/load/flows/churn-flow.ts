@@ -27,15 +27,14 @@ export class ChurnFlow extends Flow {
     super(plan, context)
     this.#plan = plan
     // The same lives in each run.
-    this.#random = randomOf(context.process.index + 1)
+    this.#random = randomOf(context.index + 1)
   }
 
   async prepare(): Promise<void> {}
 
   override begin(fromMs: number, untilMs: number): void {
     super.begin(fromMs, untilMs)
-    const { index, count } = this.context.process
-    this.#arrivals = new Arrivals(this.#plan.rate, fromMs, untilMs, index / count)
+    this.#arrivals = new Arrivals(this.#plan.rate, fromMs, untilMs, this.#plan.offset ?? 0)
   }
 
   tick(nowMs: number): void {

@@ -13,7 +13,7 @@ export interface FlowContext {
   readonly recorder: FlowRecorder
   readonly timeoutMs: number
   /** Of all processes of the load, which this is. */
-  readonly process: { readonly index: number; readonly count: number }
+  readonly index: number
   /** Says that `tick` has something to do at this moment of `performance.now()`. */
   arm(ms: number): void
 }

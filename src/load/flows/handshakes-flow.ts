@@ -24,9 +24,8 @@ export class HandshakesFlow extends Flow {
   override begin(fromMs: number, untilMs: number): void {
     super.begin(fromMs, untilMs)
     const { rate } = this.#plan
-    const { index, count } = this.context.process
     this.#freeMs = fromMs
-    if (rate !== undefined) this.#arrivals = new Arrivals(rate, fromMs, untilMs, index / count)
+    if (rate !== undefined) this.#arrivals = new Arrivals(rate, fromMs, untilMs, this.#plan.offset ?? 0)
   }
 
   tick(nowMs: number): void {
@@ -44,11 +43,11 @@ export class HandshakesFlow extends Flow {
   }
 
   override giveUp(nowMs: number): void {
-    const arrivals = this.#arrivals
-    if (arrivals === undefined) return
     for (const { intendedMs, answeredOnce } of this.connections)
       if (!answeredOnce) this.recorder.unfinished(intendedMs, nowMs)
-    for (; arrivals.nextMs < this.untilMs; arrivals.take()) this.recorder.unfinished(arrivals.nextMs, nowMs)
+    const arrivals = this.#arrivals
+    for (; arrivals !== undefined && arrivals.nextMs < this.untilMs; arrivals.take())
+      this.recorder.unfinished(arrivals.nextMs, nowMs)
   }
 
   override opened(connection: LoadConnection, nowMs: number): void {

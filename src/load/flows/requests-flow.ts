@@ -27,8 +27,7 @@ export class RequestsFlow extends Flow {
   override begin(fromMs: number, untilMs: number): void {
     super.begin(fromMs, untilMs)
     const { rate } = this.#plan
-    const { index, count } = this.context.process
-    if (rate !== undefined) this.#arrivals = new Arrivals(rate, fromMs, untilMs, index / count)
+    if (rate !== undefined) this.#arrivals = new Arrivals(rate, fromMs, untilMs, this.#plan.offset ?? 0)
     for (let missing = this.#plan.connections - this.connections.size; missing > 0; missing--) this.dial()
   }
 
@@ -48,8 +47,7 @@ export class RequestsFlow extends Flow {
 
   override giveUp(nowMs: number): void {
     for (const connection of this.connections)
-      if (connection.busy && this.#arrivals !== undefined)
-        this.recorder.unfinished(connection.intendedMs, nowMs)
+      if (connection.busy) this.recorder.unfinished(connection.intendedMs, nowMs)
     for (
       const arrivals = this.#arrivals;
       arrivals !== undefined && arrivals.nextMs < this.untilMs;
