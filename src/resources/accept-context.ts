@@ -5,6 +5,19 @@ import type { Address as AddressMessage } from '../xds/gen/envoy/config/core/v3/
 import type { XdsResource } from '../xds/types.ts'
 import { type Allowed, unsupportedFields } from './accept-fields.ts'
 import type { Address } from './accept-types.ts'
+import { type Known, KnownMessages } from './known-messages.ts'
+
+/** What stands in an `Any`, by its type and by the list that it was checked against. */
+const parts = new WeakMap<DescMessage, WeakMap<object, KnownMessages<DescMessage>>>()
+
+function entry<K extends object, V>(map: WeakMap<K, V>, key: K, make: () => V): V {
+  let known = map.get(key)
+  if (known === undefined) {
+    known = make()
+    map.set(key, known)
+  }
+  return known
+}
 
 /** More than these of one resource would help nobody. */
 const MOST_PROBLEMS = 64
@@ -47,16 +60,30 @@ export class AcceptContext {
     allowed: Allowed,
     path: string,
   ): MessageShape<Desc> | undefined {
-    const message = attempt(() => anyUnpack(any, schema))
-    if (message === undefined) {
+    const known = attempt(() => this.#known(any, schema, allowed))
+    if (known === undefined) {
       this.refuse(
         path,
         `expected ${schema.typeName}, found ${typeOf(any) || 'nothing'} that does not decode as such`,
       )
       return undefined
     }
-    this.only(schema, message, allowed, path)
-    return message
+    for (const found of known.unsupported) this.refuse(`${path}.${found}`, 'not supported')
+    return known.message
+  }
+
+  #known<Desc extends DescMessage>(any: Any, schema: Desc, allowed: Allowed): Known<MessageShape<Desc>> {
+    const read = () => {
+      const message = anyUnpack(any, schema)
+      if (message === undefined) throw new Error(`is no ${schema.typeName}`)
+      return { message, unsupported: unsupportedFields(schema, message, allowed, '') }
+    }
+    if (allowed === true || typeOf(any) !== schema.typeName) return read()
+    const byList = entry(parts, schema, () => new WeakMap<object, KnownMessages<DescMessage>>())
+    const messages = entry(byList, allowed, () => new KnownMessages<DescMessage>())
+    const { buffer, byteOffset, byteLength } = any.value
+    const key = Buffer.from(buffer, byteOffset, byteLength).toString('latin1')
+    return (messages as KnownMessages<Desc>).get(key, read)
   }
 
   /** Milliseconds; `fallback` where unset. Negative durations are refused, as Envoy does. */

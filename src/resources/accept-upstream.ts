@@ -12,7 +12,7 @@ import type { XdsResource } from '../xds/types.ts'
 import { readAliases } from './accept-aliases.ts'
 import { BALANCING_FIELDS, readBalancing } from './accept-balancing.ts'
 import { CIRCUIT_BREAKER_FIELDS, readCircuitBreakers } from './accept-circuit-breakers.ts'
-import { type AcceptContext, ADS, begin, typeOf } from './accept-context.ts'
+import { AcceptContext, ADS, begin, typeOf } from './accept-context.ts'
 import { ENDPOINTS_FIELDS, readEndpoints } from './accept-endpoints.ts'
 import { readFailback } from './accept-failback.ts'
 import { HEALTH_CHECK_FIELDS, readHealthCheck } from './accept-health-check.ts'
@@ -20,6 +20,7 @@ import { OUTLIER_FIELDS, readOutlier } from './accept-outlier.ts'
 import { PROXY_PROTOCOL_FIELDS, readProxyProtocol } from './accept-proxy-protocol.ts'
 import { readUpstreamTls } from './accept-tls.ts'
 import type { EndpointsConfig, TransportSocketConfig, UpstreamConfig } from './accept-types.ts'
+import { knownCluster } from './cluster-parts.ts'
 import type { DnsConfig, KeepaliveConfig } from './upstream-types.ts'
 
 const SOCKET = { name: true, typed_config: true } as const
@@ -56,9 +57,22 @@ const DNS_REFRESH_MS = 5_000
 
 /** Envoy Cluster → upstream: EDS over ADS, STATIC, STRICT_DNS, LOGICAL_DNS; raw or mutual TLS by endpoint metadata. */
 export function acceptUpstream(resource: XdsResource): Result<UpstreamConfig, Problem> {
+  const known = knownCluster(resource.body, CLUSTER_FIELDS)
+  if (known !== undefined) return readCluster(new AcceptContext(`Cluster ${resource.name}`), known, resource)
+  return acceptWholeUpstream(resource)
+}
+
+/** The same without what is remembered of others: what comes of it is the same as well. */
+export function acceptWholeUpstream(resource: XdsResource): Result<UpstreamConfig, Problem> {
   const begun = begin(resource, ClusterSchema, CLUSTER_FIELDS)
-  if (!begun.ok) return begun
-  const { ctx, message } = begun.value
+  return begun.ok ? readCluster(begun.value.ctx, begun.value.message, resource) : begun
+}
+
+function readCluster(
+  ctx: AcceptContext,
+  message: Cluster,
+  resource: XdsResource,
+): Result<UpstreamConfig, Problem> {
   const type = readType(ctx, message)
   const connectTimeoutMs = ctx.durationMs(message.connectTimeout, CONNECT_TIMEOUT_MS, 'connect_timeout')
   if (connectTimeoutMs === 0) ctx.refuse('connect_timeout', 'expected more than 0')

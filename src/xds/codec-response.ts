@@ -157,20 +157,20 @@ function firstInt(bytes: Uint8Array): number {
 function readEnvelope(bytes: Uint8Array): XdsResource | undefined {
   let name = ''
   let version = ''
-  let any: XdsResource | undefined
+  let body: Uint8Array | undefined
   const reader = new BinaryReader(bytes)
   while (reader.pos < reader.len) {
     const [field, wire] = reader.tag()
     if (wire === LEN && field === 1) version = reader.string()
-    else if (wire === LEN && field === 2) any = readAny(reader.bytes())
+    else if (wire === LEN && field === 2) body = reader.bytes()
     else if (wire === LEN && field === 3) name = reader.string()
     else reader.skip(wire, field)
   }
-  if (any === undefined) return undefined
-  return { ...any, name: name === '' ? any.name : name, version: version === '' ? any.version : version }
+  return body === undefined ? undefined : readAny(body, name, version)
 }
 
-function readAny(bytes: Uint8Array): XdsResource | undefined {
+/** What the envelope does not say is found out: a hash of each of ten thousand bodies is not for nothing. */
+function readAny(bytes: Uint8Array, name = '', version = ''): XdsResource | undefined {
   let anyTypeUrl = ''
   let value: Uint8Array = new Uint8Array(0)
   const reader = new BinaryReader(bytes)
@@ -180,9 +180,12 @@ function readAny(bytes: Uint8Array): XdsResource | undefined {
     else if (wire === LEN && field === 2) value = reader.bytes()
     else reader.skip(wire, field)
   }
-  if (anyTypeUrl === ENVELOPED) return readEnvelope(value)
+  if (anyTypeUrl === ENVELOPED) {
+    const inner = readEnvelope(value)
+    return inner && { ...inner, name: name || inner.name, version: version || inner.version }
+  }
   const body = new Uint8Array(value)
-  return { name: nameOf(anyTypeUrl, body), version: contentHash(body), anyTypeUrl, body }
+  return { name: name || nameOf(anyTypeUrl, body), version: version || contentHash(body), anyTypeUrl, body }
 }
 
 const MCP = 'type.googleapis.com/istio.mcp.v1alpha1.Resource'

@@ -5,8 +5,8 @@ import { type Clock, systemClock } from '../lib/clock.ts'
 import { fail, ok, type Problem, problem, type Result } from '../lib/result.ts'
 import type { Snapshot, XdsResource } from './types.ts'
 
-/** 2: the checksum is of the header too. */
-const FORMAT = 2
+/** 2: the checksum is of the header too. 3: the bodies stand as they are behind an index. */
+const FORMAT = 3
 const DAY_MS = 24 * 3_600_000
 const PRIVATE = 0o600
 
@@ -80,7 +80,7 @@ export class SnapshotFile {
    * operating system throws; the files are then as they were.
    */
   save(snapshot: Snapshot): void {
-    const body = Buffer.from(encode(snapshot))
+    const body = encode(snapshot)
     const header: Header = {
       format: FORMAT,
       owner: this.#owner,
@@ -88,7 +88,7 @@ export class SnapshotFile {
       length: body.length,
     }
     const content = digest(body)
-    const line = JSON.stringify({ ...header, sha256: checksum(header, body) })
+    const line = JSON.stringify({ ...header, sha256: checksum(header, content) })
     const temporary = `${this.#path}.new`
     writeDurably(temporary, Buffer.concat([Buffer.from(`${line}\n`), body]))
     if (content !== this.#saved) renameIfThere(this.#path, this.#previous)
@@ -107,17 +107,17 @@ export class SnapshotFile {
     }
     const checked = this.#check(file, bytes)
     if (!checked.ok) return checked
-    const { header, body } = checked.value
+    const { header, body, content } = checked.value
     try {
-      const snapshot = decode(body.toString())
-      if (file === this.#path) this.#saved = digest(body)
+      const snapshot = decode(body)
+      if (file === this.#path) this.#saved = content
       return ok({ snapshot, savedAtMs: header.savedAtMs, file })
     } catch (error) {
       return fail(problem(file, 'body', error instanceof Error ? error.message : String(error)))
     }
   }
 
-  #check(file: string, bytes: Buffer): Result<{ header: Header; body: Buffer }, Problem> {
+  #check(file: string, bytes: Buffer): Result<{ header: Header; body: Buffer; content: string }, Problem> {
     const bad = (field: string, message: string) => fail(problem(file, field, message))
     const end = bytes.indexOf('\n')
     const parsed = end === -1 ? undefined : parseHeader(bytes.toString('utf8', 0, end))
@@ -127,7 +127,8 @@ export class SnapshotFile {
     const body = bytes.subarray(end + 1)
     if (body.length !== header.length)
       return bad('length', `is ${body.length} bytes, expected ${header.length}`)
-    if (sha256 !== checksum(header, body))
+    const content = digest(body)
+    if (sha256 !== checksum(header, content))
       return bad('sha256', 'does not fit the content: the file is damaged')
     if (header.owner !== this.#owner) return bad('owner', `is ${header.owner}, expected ${this.#owner}`)
     const ageMs = this.#clock.now() - header.savedAtMs
@@ -138,37 +139,47 @@ export class SnapshotFile {
       )
     }
     if (-ageMs > this.#maxAgeMs) return bad('savedAtMs', 'is in the future: its age cannot be known')
-    return ok({ header, body })
+    return ok({ header, body, content })
   }
 }
 
 const digest = (body: Buffer): string => createHash('sha256').update(body).digest('hex')
 
-function checksum({ format, owner, savedAtMs, length }: Header, body: Buffer): string {
+/** `content`: SHA-256 of the body, which is read once for both. */
+function checksum({ format, owner, savedAtMs, length }: Header, content: string): string {
   const header = JSON.stringify({ format, owner, savedAtMs, length })
-  return createHash('sha256').update(header).update('\n').update(body).digest('hex')
+  return createHash('sha256').update(header).update('\n').update(content).digest('hex')
 }
 
-type Stored = Record<string, { name: string; version: string; anyTypeUrl: string; body: string }[]>
+/** By type URL, in the order of the bodies that stand behind a line with this. `anyTypeUrl` is left out where it is the type URL. */
+type Index = Record<string, [name: string, version: string, length: number, anyTypeUrl?: string][]>
 
-function encode(snapshot: Snapshot): string {
-  const stored: Stored = {}
+function encode(snapshot: Snapshot): Buffer {
+  const index: Index = {}
+  const bodies: Uint8Array[] = []
   for (const [typeUrl, resources] of snapshot) {
-    stored[typeUrl] = [...resources.values()].map(({ name, version, anyTypeUrl, body }) => {
-      return { name, version, anyTypeUrl, body: Buffer.from(body).toString('base64') }
+    index[typeUrl] = [...resources.values()].map(({ name, version, anyTypeUrl, body }) => {
+      bodies.push(body)
+      return anyTypeUrl === typeUrl ? [name, version, body.length] : [name, version, body.length, anyTypeUrl]
     })
   }
-  return JSON.stringify(stored)
+  return Buffer.concat([Buffer.from(`${JSON.stringify(index)}\n`), ...bodies])
 }
 
 /** The checksum has vouched for the bytes: what is wrong here is a bug of the writer, and throws. */
-function decode(text: string): Snapshot {
+function decode(bytes: Buffer): Snapshot {
+  const end = bytes.indexOf('\n')
+  let at = end + 1
   const snapshot = new Map<string, ReadonlyMap<string, XdsResource>>()
-  for (const [typeUrl, resources] of Object.entries(JSON.parse(text) as Stored)) {
-    snapshot.set(
-      typeUrl,
-      new Map(resources.map((r) => [r.name, { ...r, body: new Uint8Array(Buffer.from(r.body, 'base64')) }])),
-    )
+  for (const [typeUrl, resources] of Object.entries(JSON.parse(bytes.toString('utf8', 0, end)) as Index)) {
+    const all = resources.map(([name, version, length, anyTypeUrl = typeUrl]): [string, XdsResource] => {
+      // A copy: one small resource that lives long must not keep the whole file.
+      const body = new Uint8Array(bytes.subarray(at, at + length))
+      if (body.length !== length) throw new Error(`${name} is cut short`)
+      at += length
+      return [name, { name, version, anyTypeUrl, body }]
+    })
+    snapshot.set(typeUrl, new Map(all))
   }
   return snapshot
 }

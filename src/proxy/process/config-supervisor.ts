@@ -8,7 +8,6 @@ import type { BootstrapConfig } from '../../resources/bootstrap/bootstrap.ts'
 import { XdsClient, type XdsUpdate } from '../../xds/client.ts'
 import type { ClientTls, XdsTarget } from '../../xds/client-channel.ts'
 import { XdsServer } from '../../xds/server.ts'
-import { SnapshotCache } from '../../xds/snapshot-cache.ts'
 import { SnapshotFile } from '../../xds/snapshot-file.ts'
 import { type NodeInfo, type Snapshot, TYPE } from '../../xds/types.ts'
 import type { DrainReport } from '../engine.ts'
@@ -22,9 +21,9 @@ import { socketPaths } from './run-directory.ts'
 import { SnapshotKeeper } from './snapshot-keeper.ts'
 import type { SupervisorStatus, SupervisorView } from './supervisor-view.ts'
 import type { WorkerStatus } from './worker.ts'
+import { WorkerSource } from './worker-source.ts'
 import type { WorkerStats } from './worker-stats.ts'
-import { WorkerView } from './worker-view.ts'
-import { readsPages, WORKER_ADS_LIMITS, Workers } from './workers.ts'
+import { WORKER_ADS_LIMITS, Workers } from './workers.ts'
 
 export interface ConfigSupervisorOptions {
   /** An Envoy bootstrap in YAML or JSON. */
@@ -52,10 +51,7 @@ export class ConfigSupervisor implements SupervisorView {
   readonly #file: BootstrapFile
   readonly #resources: ResourceSet
   readonly #secrets = new SecretStore()
-  /** Everything, each resource by itself; and for workers that read pages. */
-  readonly #cache: SnapshotCache
-  readonly #packed: SnapshotCache
-  readonly #view: WorkerView
+  readonly #source: WorkerSource
   readonly #resting: RestingUpstreams
   readonly #server: XdsServer
   readonly #workers: Workers
@@ -76,13 +72,11 @@ export class ConfigSupervisor implements SupervisorView {
     this.#clock = clock
     this.#file = new BootstrapFile({ file, logger, clock, onChange: (config) => this.#onConfig(config) })
     this.#resources = new ResourceSet({ ...options, nameTable: false })
-    this.#view = new WorkerView(this.#resources)
-    this.#resting = new RestingUpstreams(this.#view, this.#resources, { clock, logger })
-    this.#cache = new SnapshotCache({ identifier: file })
-    this.#packed = new SnapshotCache({ identifier: file })
+    this.#source = new WorkerSource({ resources: this.#resources, identifier: file, clock })
+    this.#resting = new RestingUpstreams(this.#source.view, this.#resources, { clock, logger })
     this.#server = new XdsServer({
       // The socket is ours alone (0600, in our folder): whoever opens it is a worker.
-      authorize: (_peer, node) => ok(readsPages(node) ? this.#packed : this.#cache),
+      authorize: (_peer, node) => ok(this.#source.for(node)),
       ready: () => this.#published,
       limits: WORKER_ADS_LIMITS,
       logger,
@@ -116,6 +110,7 @@ export class ConfigSupervisor implements SupervisorView {
   async stop(): Promise<void> {
     this.#file.stop()
     this.#keeper.stop()
+    this.#source.stop()
     this.#client?.stop()
     await Promise.all([this.#workers.close(), this.#server.close(0)])
   }
@@ -187,7 +182,7 @@ export class ConfigSupervisor implements SupervisorView {
   }
 
   resources(): Snapshot {
-    return this.#cache.current()
+    return this.#source.current()
   }
 
   identity(): undefined {
@@ -300,8 +295,7 @@ export class ConfigSupervisor implements SupervisorView {
     }
     const snapshot = new Map(this.#resources.whole())
     if (this.#options.nameTable) snapshot.set(TYPE.nameTable, new Map())
-    this.#cache.set(snapshot)
-    this.#packed.set(this.#view.snapshot(this.#cache.current()))
+    this.#source.set(snapshot)
   }
 }
 

@@ -175,6 +175,14 @@ export class ResourceSet {
     return this.#without.get(typeUrl)?.has(name) === true
   }
 
+  /** Whether something of a type is referred to, and there was no answer about it yet. */
+  awaits(typeUrl: typeof TYPE.endpoints): boolean {
+    const [held, without] = [this.#held(typeUrl), this.#without.get(typeUrl)]
+    for (const name of this.#references.endpoints())
+      if (!held.has(name) && without?.has(name) !== true) return true
+    return false
+  }
+
   /** Names of endpoints that Clusters of the user's own file refer to. */
   get fixedEndpoints(): ReadonlySet<string> {
     return this.#fixedEndpoints

@@ -6,6 +6,8 @@ import type { ResourceSet } from './resource-set.ts'
 
 /** Changes in quick succession are one write. */
 const SAVE_DELAY_MS = 200
+/** Of the time, what saving may take where one change follows the other: a snapshot of thousands of services is not a matter of moments. */
+const SAVE_SHARE = 0.05
 /** How long after a failure to write it is tried again, whatever changes meanwhile: a full disk. */
 const SAVE_AGAIN_MS = 2_000
 /** How often a snapshot that does not change is confirmed while discovery is there. */
@@ -27,6 +29,8 @@ export class SnapshotKeeper {
   #cancelSave: (() => void) | undefined
   #cancelConfirm: (() => void) | undefined
   #savedMs = 0
+  /** How long the last one took. */
+  #tookMs = 0
   #problems: readonly string[] = []
   /** Why the last attempt to save failed; empty when it did not. */
   #failed = ''
@@ -64,7 +68,7 @@ export class SnapshotKeeper {
   }
 
   /** Something has changed. */
-  saveSoon(ms = SAVE_DELAY_MS): void {
+  saveSoon(ms = Math.max(SAVE_DELAY_MS, this.#tookMs / SAVE_SHARE)): void {
     this.#confirm()
     this.#cancelSave ??= this.#options.clock.after(ms, () => {
       this.#cancelSave = undefined
@@ -80,8 +84,10 @@ export class SnapshotKeeper {
   #save(): void {
     const { file, resources, clock, logger } = this.#options
     if (resources.missing().length > 0) return
+    const beganMs = performance.now()
     try {
       file.save(resources.snapshot())
+      this.#tookMs = performance.now() - beganMs
       this.#savedMs = clock.now()
       this.#problems = []
       if (this.#failed !== '') logger.info('the snapshot is saved again')

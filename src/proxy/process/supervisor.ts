@@ -11,7 +11,6 @@ import { ownSecret } from '../../resources/own-secret.ts'
 import { type ClientState, XdsClient, type XdsUpdate } from '../../xds/client.ts'
 import type { ClientTls } from '../../xds/client-channel.ts'
 import { XdsServer } from '../../xds/server.ts'
-import { SnapshotCache } from '../../xds/snapshot-cache.ts'
 import { SnapshotFile } from '../../xds/snapshot-file.ts'
 import { type NodeInfo, type Snapshot, TYPE } from '../../xds/types.ts'
 import type { DrainReport } from '../engine.ts'
@@ -24,9 +23,9 @@ import { SnapshotKeeper } from './snapshot-keeper.ts'
 import type { SupervisorStatus, SupervisorView } from './supervisor-view.ts'
 import { Withdrawal } from './withdrawal.ts'
 import type { WorkerStatus } from './worker.ts'
+import { WorkerSource } from './worker-source.ts'
 import type { WorkerStats } from './worker-stats.ts'
-import { WorkerView } from './worker-view.ts'
-import { readsPages, WORKER_ADS_LIMITS, Workers } from './workers.ts'
+import { WORKER_ADS_LIMITS, Workers } from './workers.ts'
 
 export interface SupervisorOptions {
   /** Who we say we are to discovery. */
@@ -61,10 +60,7 @@ export class Supervisor implements SupervisorView {
   readonly #credentials: CredentialSource
   readonly #trust = new LocalTrustAssembly()
   readonly #resources: ResourceSet
-  /** Everything, each resource by itself; and for workers that read pages. */
-  readonly #cache: SnapshotCache
-  readonly #packed: SnapshotCache
-  readonly #view: WorkerView
+  readonly #given: WorkerSource
   readonly #resting: RestingUpstreams
   readonly #server: XdsServer
   readonly #workers: Workers
@@ -86,13 +82,11 @@ export class Supervisor implements SupervisorView {
     this.#clock = clock
     this.#credentials = options.credentials
     this.#resources = new ResourceSet(options)
-    this.#view = new WorkerView(this.#resources)
-    this.#resting = new RestingUpstreams(this.#view, this.#resources, { clock, logger })
-    this.#cache = new SnapshotCache({ identifier: node.id })
-    this.#packed = new SnapshotCache({ identifier: node.id })
+    this.#given = new WorkerSource({ resources: this.#resources, identifier: node.id, clock })
+    this.#resting = new RestingUpstreams(this.#given.view, this.#resources, { clock, logger })
     this.#server = new XdsServer({
       // The socket is ours alone (0600, in our folder): whoever opens it is the worker.
-      authorize: (_peer, node) => ok(readsPages(node) ? this.#packed : this.#cache),
+      authorize: (_peer, node) => ok(this.#given.for(node)),
       ready: () => this.#published,
       limits: WORKER_ADS_LIMITS,
       logger,
@@ -130,6 +124,7 @@ export class Supervisor implements SupervisorView {
 
   async stop(): Promise<void> {
     this.#keeper.stop()
+    this.#given.stop()
     this.#client?.stop()
     this.#credentials.stop()
     this.#options.federation?.stop()
@@ -219,7 +214,7 @@ export class Supervisor implements SupervisorView {
 
   /** Everything the worker is given, our own credential included. */
   resources(): Snapshot {
-    return this.#cache.current()
+    return this.#given.current()
   }
 
   identity(): Identity | undefined {
@@ -319,8 +314,7 @@ export class Supervisor implements SupervisorView {
       this.#options.federation?.current(),
     )
     const secrets = new Map(trust).set(OWN_CERTIFICATE, ownSecret(identity.credential))
-    this.#cache.set(snapshot.set(TYPE.secret, secrets))
-    this.#packed.set(this.#view.snapshot(this.#cache.current()))
+    this.#given.set(snapshot.set(TYPE.secret, secrets))
   }
 }
 

@@ -1,9 +1,7 @@
 import { dirname, join } from 'node:path'
 import type { Logger } from '../../lib/log.ts'
 import { fail, ok, type Result } from '../../lib/result.ts'
-import type { NodeInfo } from '../../xds/types.ts'
 import type { DrainReport } from '../engine.ts'
-import { READS_PAGES } from '../upstream-page.ts'
 import { type ControlledWorker, ControlServer } from './control.ts'
 import { DepartedStats } from './departed-stats.ts'
 import { sumReports } from './drain-report.ts'
@@ -19,11 +17,6 @@ const DRAIN_GRACE_MS = 5_000
  * force, because traffic has the precedence there.
  */
 export const WORKER_ADS_LIMITS = { maxResponseBytes: 128 * 1024, ackTimeoutMs: 60_000 } as const
-
-/** Whether a worker takes upstreams that rest in pages; one of an older version does not. */
-export function readsPages({ clientFeatures }: NodeInfo): boolean {
-  return clientFeatures?.includes(READS_PAGES) === true
-}
 
 interface WorkerAnswer {
   readonly worker: ControlledWorker
