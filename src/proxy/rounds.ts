@@ -10,8 +10,10 @@ export class Rounds {
   readonly #clock: Clock
   readonly #connections: ReadonlySet<Connection>
   readonly #look: (connection: Connection) => void
-  /** Iterators of a Set survive its changes. */
+  /** Iterators of a Set survive its changes, and go on to what comes meanwhile. */
   #round: Iterator<Connection> | undefined
+  #stepsLeft = 0
+  #perStep = 0
   #cancel: (() => void) | undefined
 
   constructor(clock: Clock, connections: ReadonlySet<Connection>, look: (connection: Connection) => void) {
@@ -27,16 +29,27 @@ export class Rounds {
 
   #step(): void {
     this.#cancel = undefined
-    if (this.#connections.size === 0) return
-    this.#round ??= this.#connections.values()
-    for (let left = Math.ceil(this.#connections.size / STEPS); left > 0; left -= 1) {
+    if (this.#connections.size === 0) {
+      this.#stepsLeft = 0
+      return
+    }
+    if (this.#stepsLeft === 0) this.#begin()
+    this.#stepsLeft -= 1
+    for (let left = this.#perStep; left > 0 && this.#round !== undefined; left -= 1) {
       const { done, value } = this.#round.next()
-      if (done === true) {
-        this.#round = undefined
-        break
-      }
-      this.#look(value)
+      if (done === true) this.#round = undefined
+      else this.#look(value)
     }
     this.wake()
+  }
+
+  /**
+   * A round is for those that are there when it begins, and as long as every other. One that ended with the last connection would never end
+   * while new ones come faster than it goes on, and nobody would look at the old ones again.
+   */
+  #begin(): void {
+    this.#round = this.#connections.values()
+    this.#stepsLeft = STEPS
+    this.#perStep = Math.ceil(this.#connections.size / STEPS)
   }
 }

@@ -5,7 +5,7 @@ import { Connection } from '../../src/proxy/connection.ts'
 import { watchExpiry } from '../../src/proxy/expiry.ts'
 import { IDLE_TICKS, idleTicks } from '../../src/proxy/idle-ticks.ts'
 import type { Caller } from '../../src/proxy/rbac.ts'
-import { Rounds } from '../../src/proxy/rounds.ts'
+import { ROUND_MS, Rounds } from '../../src/proxy/rounds.ts'
 import { HandClock } from './hand-clock.ts'
 
 const HOUR_MS = 3_600_000
@@ -54,6 +54,25 @@ t.test('a thousand connections for an hour need one timer', async (t) => {
   t.equal(clock.pending, 1)
   clock.advance(HOUR_MS / 2)
   t.same([clock.pending, connections.size], [1, 1_000])
+})
+
+t.test('who stays is looked at once in each round, however fast others come and go', async (t) => {
+  const clock = new HandClock()
+  const stays = { name: 'stays' } as unknown as Connection
+  const connections = new Set([stays])
+  const looksMs: number[] = []
+  const rounds = new Rounds(clock, connections, (connection) => {
+    if (connection === stays) looksMs.push(clock.now())
+  })
+  rounds.wake()
+  for (let ms = 0; ms < 20 * ROUND_MS; ms += 10) {
+    const comes = { name: `from ${ms}` } as unknown as Connection
+    connections.add(comes)
+    clock.after(1_000, () => connections.delete(comes))
+    clock.advance(10)
+  }
+  const gapsMs = looksMs.slice(1).map((at, i) => at - (looksMs[i] ?? 0))
+  t.same(gapsMs, new Array<number>(19).fill(ROUND_MS))
 })
 
 t.test('who came between two ticks is told all eight after the first', async (t) => {
