@@ -3,13 +3,12 @@ import { parseArgs } from 'node:util'
 import { TARGETS } from './targets.ts'
 
 export const USAGE = `npm run bench [-- options]          worker CPU and memory of every target
-npm run bench:peers [-- options]    our runtimes beside the peers: latency, storms and profiles as well, and what we want held against it
+npm run bench:peers [-- options]    our runtimes beside the peers: latency and profiles as well, and what we want held against it
   --quick            few and short rounds: shows that everything works, its figures say little
   --seconds N        of load for each case and target in a round
   --rounds N         targets take turns, forwards and backwards: an even number is fair
   --memory-rounds N  each with new processes
   --latency-rounds N of an open loop at half of Envoy's capacity, the same rate for everybody
-  --storm-rounds N   of handshakes over quiet requests
   --targets a,b      of ${TARGETS.map(({ name }) => name).join(', ')} (default: all that can be run);
                      ours-node@DIR is that of another checkout, ours-node:--cpu-prof:--FLAG has flags for its runtime
   --cases TEXT       only those whose name has the text
@@ -18,7 +17,7 @@ npm run bench:peers [-- options]    our runtimes beside the peers: latency, stor
   --from FILE        measure nothing: report what --json wrote. With --and FILE,FILE what other benchmarks wrote stands in the document too`
 
 export interface Plan {
-  /** Latency, storms, profiles and goals as well. */
+  /** Latency, profiles and goals as well. */
   readonly peers: boolean
   readonly quick: boolean
   /** What the name of a case must have in it. */
@@ -29,9 +28,6 @@ export interface Plan {
   /** Of the open loop. */
   readonly latencyRounds: number
   readonly latencySeconds: number
-  readonly stormRounds: number
-  /** Of each half of a round: quiet, and in the storm. */
-  readonly stormSeconds: number
   /** Of perf, for each target and load; 0: none. */
   readonly profileSeconds: number
   /** Connections held. */
@@ -59,8 +55,6 @@ const FULL: Plan = {
   memoryRounds: 3,
   latencyRounds: 0,
   latencySeconds: 1.5,
-  stormRounds: 0,
-  stormSeconds: 1.5,
   profileSeconds: 0,
   idle: 1_000,
   stalled: 200,
@@ -86,7 +80,6 @@ const PEERS: Plan = {
   rounds: 12,
   memoryRounds: 6,
   latencyRounds: 8,
-  stormRounds: 6,
   profileSeconds: 1.5,
   idle: 1_000,
   stalled: 100,
@@ -98,8 +91,6 @@ const QUICK_PEERS: Plan = {
   peers: true,
   latencyRounds: 1,
   latencySeconds: 0.4,
-  stormRounds: 1,
-  stormSeconds: 0.4,
 }
 
 const PEERS_TARGETS = ['ours-node', 'ours-bun', 'envoy', 'haproxy', 'nginx']
@@ -115,7 +106,6 @@ export function readOptions(args: readonly string[]): Options | undefined {
       rounds: { type: 'string' },
       'memory-rounds': { type: 'string' },
       'latency-rounds': { type: 'string' },
-      'storm-rounds': { type: 'string' },
       targets: { type: 'string' },
       cases: { type: 'string', default: '' },
       json: { type: 'string' },
@@ -129,7 +119,7 @@ export function readOptions(args: readonly string[]): Options | undefined {
   const full = values.peers ? PEERS : FULL
   const base = values.quick ? (values.peers ? QUICK_PEERS : QUICK) : full
   const number = (
-    name: 'seconds' | 'rounds' | 'memory-rounds' | 'latency-rounds' | 'storm-rounds',
+    name: 'seconds' | 'rounds' | 'memory-rounds' | 'latency-rounds',
     otherwise: number,
   ): number => {
     const value = Number(values[name] ?? otherwise)
@@ -145,7 +135,6 @@ export function readOptions(args: readonly string[]): Options | undefined {
       rounds: number('rounds', base.rounds),
       memoryRounds: number('memory-rounds', base.memoryRounds),
       latencyRounds: number('latency-rounds', base.latencyRounds),
-      stormRounds: number('storm-rounds', base.stormRounds),
     },
     targets: values.targets?.split(',') ?? (values.peers ? PEERS_TARGETS : TARGETS.map(({ name }) => name)),
     ...(values.json === undefined ? {} : { json: values.json }),

@@ -8,7 +8,7 @@ import { measureLatency, type Offered } from './latency.ts'
 import { commit, readMachine } from './machine.ts'
 import { measureCpu, measureMemory, measureProfiles, type Recorder } from './measure.ts'
 import { type Options, readOptions, USAGE } from './options.ts'
-import { addScale, readOthers } from './others.ts'
+import { addOthers, readOthers } from './others.ts'
 import { place } from './placement.ts'
 import { printed } from './printed.ts'
 import { foreignMicroseconds } from './process-stats.ts'
@@ -59,16 +59,24 @@ async function measured({ plan, targets: names }: Options): Promise<Results> {
   }
   for (const signal of ['SIGINT', 'SIGTERM'] as const)
     process.once(signal, () => void stop().finally(() => process.exit(1)))
+  // A long run tells where it is.
+  const now = (what: string): void => {
+    if (plan.peers) console.error(`${((performance.now() - started) / 1_000).toFixed(0)} s: ${what}`)
+  }
   try {
     if (plan.rounds > 0) {
       for (const kind of kinds)
         targets.push(await startTarget(kind, harness.job, harness.folderOf(kind.name), prefix))
+      now('CPU for units of work')
       await measureCpu(harness, targets, plan, steadiness, recorder)
+      now('profiles')
       if (plan.profileSeconds > 0) profiles = await measureProfiles(harness, targets, plan)
     }
     await stop()
+    now('latency at half capacity')
     if (plan.latencyRounds > 0)
       offered = await measureLatency(harness, kinds, prefix, plan, steadiness, recorder)
+    now('memory for each connection')
     await measureMemory(harness, kinds, plan, prefix, recorder)
   } finally {
     await stop()
@@ -116,7 +124,7 @@ async function main(): Promise<void> {
   const results =
     options.from === undefined ? await measured(options) : parseResults(readFileSync(options.from, 'utf8'))
   if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify(results, null, 2)}\n`)
-  addScale(results.rounds, others)
+  addOthers(results.rounds, others)
   console.log(printed(results))
   if (options.markdown !== undefined) writeDocument(options.markdown, results, others)
   if (results.problems.length === 0) return void console.log('\nThe backend counted what the client counted.')

@@ -29,12 +29,12 @@ export function sections(results: Results, others: Others): Record<string, strin
     'memory-ratios': ratios(rounds, MEMORY),
     latency: latency(results),
     'latency-ratios': ratios(rounds, LATENCY),
-    storm: medians(rounds, [LATENCY_COLUMN.storm]),
+    storm: others.storm === undefined ? NOTHING : said(others.storm),
     busy: busy(results),
     profile: profiles(results),
     scale: others.scale === undefined ? NOTHING : byTarget(others.scale.rounds),
     idle: others.scale === undefined ? NOTHING : byTarget(others.scale.idle),
-    discovery: others.discovery === undefined ? NOTHING : discovery(others.discovery),
+    discovery: others.discovery === undefined ? NOTHING : said(others.discovery),
   }
 }
 
@@ -227,8 +227,8 @@ function byTarget(figures: Figures): string {
   )
 }
 
-function discovery({ rounds, said }: { readonly rounds: Figures; readonly said: string }): string {
-  return `${said}\n\n${byTarget(rounds)}`
+function said({ rounds, said: first }: { readonly rounds: Figures; readonly said: string }): string {
+  return `${first}\n\n${byTarget(rounds)}`
 }
 
 const percent = (share: number): string => (Number.isFinite(share) ? `${Math.round(share * 100)} %` : '-')

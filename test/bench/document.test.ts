@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
 import { filled } from '../../bench/document.ts'
-import { GOALS, judge, SCALE_COLUMN } from '../../bench/goals.ts'
-import { addScale, readOthers } from '../../bench/others.ts'
+import { GOALS, judge, LATENCY_COLUMN, SCALE_COLUMN } from '../../bench/goals.ts'
+import { addOthers, readOthers } from '../../bench/others.ts'
 import { shareOf, sorted } from '../../bench/profile.ts'
 import { Figures } from '../../bench/report.ts'
 import type { Results } from '../../bench/results.ts'
@@ -23,7 +23,7 @@ function results(rounds: Figures): Results {
     placement: 'here',
     plan: {
       ...{ peers: true, quick: false, cases: '', seconds: 1, rounds: 6, memoryRounds: 1, latencyRounds: 1 },
-      ...{ latencySeconds: 1, stormRounds: 0, stormSeconds: 1, profileSeconds: 0, idle: 1, stalled: 1 },
+      ...{ latencySeconds: 1, profileSeconds: 0, idle: 1, stalled: 1 },
       settleMs: 1,
     },
     took: 60,
@@ -115,12 +115,19 @@ t.test('what the other benchmarks wrote is told apart, and is judged too', async
   const scale = write('scale.json', { plan: { services: 10_000 }, rounds: theirs, idle: {} })
   const plan = { clients: 5, services: 7, rounds: 1 }
   const discovery = write('discovery.json', { plan, rounds: { ours: { 'cold start s': [1.5] } } })
-  const others = readOthers([scale, discovery])
+  const waits = (us: number) => ({ latenciesUs: Array.from({ length: 100 }, () => us) })
+  const storm = write('storm.json', {
+    plan: { stormRate: 9, quietRate: 8, quietConnections: 7, seconds: 6 },
+    rounds: { 'ours-bun': [{ quiet: waits(1_000), during: waits(1_200) }] },
+  })
+  const others = readOthers([scale, discovery, storm])
   const all = figures([1], [1])
-  addScale(all, others)
+  addOthers(all, others)
   const column = SCALE_COLUMN['add: worker CPU ms']
   t.equal(judge(all).find((each) => each.target === 'ours-bun' && each.column === column)?.verdict, 'missed')
   const made = sections(results(all), others)
+  t.equal(judge(all).find((each) => each.column === LATENCY_COLUMN.storm)?.measured, 1.2)
+  t.match(made['storm'], /9 new connections a second.*\| p99 in the storm, ms \| 1\.20 \|/s)
   t.match(made['discovery'], /^5 Delta sidecars, 7 services.*\| cold start s \| 1\.50 \|/s)
   t.match(made['scale'], /\| add: worker CPU ms \| 31\.0 \|/)
   t.throws(() => readOthers([write('other.json', { rounds: {} })]), /other\.json is not what/)
