@@ -16,10 +16,14 @@ export function spawnLogged(
   [command = '', ...args]: readonly string[],
   folder: string,
   stdin: 'pipe' | 'ignore',
+  env: Readonly<Record<string, string>> = {},
 ): ChildProcess {
   const out = openSync(join(folder, 'stdout'), 'w')
   const error = openSync(join(folder, 'stderr'), 'w')
-  const child = spawn(command, args, { stdio: [stdin, out, error, 'pipe'] })
+  const child = spawn(command, args, {
+    stdio: [stdin, out, error, 'pipe'],
+    env: { ...process.env, ...env },
+  })
   closeSync(out)
   closeSync(error)
   return child

@@ -4,7 +4,7 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import type { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
-import { findRuntime } from '../src/cli/runtime.ts'
+import { findRuntime, type Runtime } from '../src/cli/runtime.ts'
 import type { Job } from './job.ts'
 import { ENVOY, HAPROXY, NGINX, type Peer } from './peer.ts'
 import { end, lastWords, type Spawned, spawnLogged } from './spawn.ts'
@@ -64,21 +64,26 @@ export async function startTarget(
   return { kind, child, port, pid: child.pid ?? 0, stop: () => end(child) }
 }
 
-function node(): string {
-  return process.execPath
+function node(): Runtime {
+  return runtimeCalled('node')
 }
 
-function bun(): string {
-  const found = findRuntime('bun')
+function bun(): Runtime {
+  return runtimeCalled('bun')
+}
+
+/** As workers are run. */
+function runtimeCalled(name: 'node' | 'bun'): Runtime {
+  const found = findRuntime(name)
   if (!found.ok) throw new Error(found.error)
-  return found.value.file
+  return found.value
 }
 
 /** A script of ours: it chooses its port itself and says so on descriptor 3. */
 function script(
   name: string,
   file: string,
-  runtime: () => string,
+  runtime: () => Runtime,
   floor?: string,
   variant: Variant = {},
 ): TargetKind {
@@ -87,16 +92,14 @@ function script(
     name,
     ...(floor === undefined ? {} : { floor }),
     variant: (label, changes) => script(label, file, runtime, floor, { ...variant, ...changes }),
-    version: () => execFileSync(runtime(), ['--version'], { encoding: 'utf8' }).trim(),
-    library: () => (runtime() === process.execPath ? `OpenSSL ${process.versions.openssl}` : 'BoringSSL'),
+    version: () => execFileSync(runtime().file, ['--version'], { encoding: 'utf8' }).trim(),
+    library: () => (runtime().name === 'node' ? `OpenSSL ${process.versions.openssl}` : 'BoringSSL'),
     async spawn(job, folder, prefix) {
       const jobFile = join(folder, 'job.json')
       writeFileSync(jobFile, JSON.stringify(job), { mode: 0o600 })
-      const child = spawnLogged(
-        [...prefix, runtime(), ...flags, join(root, 'bench', file), jobFile],
-        folder,
-        'pipe',
-      )
+      const { file: program, env } = runtime()
+      const command = [...prefix, program, ...flags, join(root, 'bench', file), jobFile]
+      const child = spawnLogged(command, folder, 'pipe', env)
       const port = await new Promise<number>((listening, reject) => {
         child.once('error', reject)
         child.once('exit', (code) => reject(new Error(`${name} ended with ${code}${lastWords(folder)}`)))

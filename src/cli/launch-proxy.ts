@@ -20,10 +20,10 @@ export async function launchProxy(kind: ProxyKind, command: Command): Promise<vo
     listen: config.listen,
     drainMs: config.drainDelayMs + config.drainMs,
     program: (child) => {
-      const { file, argv } =
-        child === 'worker' ? runtime.value : { file: process.execPath, argv: process.execArgv }
+      const { file, argv, env } =
+        child === 'worker' ? runtime.value : { file: process.execPath, argv: process.execArgv, env: {} }
       const options = child === 'worker' ? config.runtimeFlags : []
-      return { file, argv: [...argv, ...options, entry, child, kind, ...flags] }
+      return { file, env, argv: [...argv, ...options, entry, child, kind, ...flags] }
     },
   })
   process.exit(code)

@@ -27,6 +27,11 @@ t.test('one exact version of Bun, that of the platform packages', async (t) => {
     t.equal(manifest.optionalDependencies[name], BUN_VERSION, name)
   process.env['ISTHMUS_BUN'] = program('right', `echo ${BUN_VERSION}`)
   t.match(findRuntime('bun'), { ok: true, value: { name: 'bun', file: join(folder, 'right'), argv: [] } })
+  t.match(
+    findRuntime('bun'),
+    { value: { env: { BUN_JSC_useFTLJIT: '0' } } },
+    'without the last of its compilers',
+  )
   t.match(findRuntime('auto'), { ok: true, value: { name: 'bun' } })
   t.match(findRuntime('node'), { ok: true, value: { name: 'node', file: process.execPath } })
 })

@@ -6,6 +6,8 @@ import { onLines } from './json-lines.ts'
 export interface Program {
   readonly file: string
   readonly argv: readonly string[]
+  /** What its environment has besides ours. */
+  readonly env?: Readonly<Record<string, string>>
 }
 
 /**
@@ -92,7 +94,7 @@ export class Child {
     const child = spawn(program.file, program.argv, {
       // Standard output is inherited, not piped: a pipe of ours would end with us. Descriptor 3 is made to: see lib/lifeline.ts.
       stdio: ['ignore', 'inherit', 'inherit', 'pipe', ...descriptors],
-      env: { ...process.env, ISTHMUS_LIFELINE_FD: '3', ...env },
+      env: { ...process.env, ISTHMUS_LIFELINE_FD: '3', ...program.env, ...env },
     })
     const lifeline = child.stdio[3] as Duplex | null | undefined
     lifeline?.on('error', () => {})
