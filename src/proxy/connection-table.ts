@@ -4,6 +4,7 @@ import type { AccessLogEntry, Ending, ResponseFlag } from './access-log.ts'
 import { Connection, type ConnectionInit, type ConnectionOwner, type ConnectionState } from './connection.ts'
 import type { DrainReport } from './engine-status.ts'
 import { watchExpiry } from './expiry.ts'
+import { keepAlive } from './keepalive.ts'
 import { judgeOverhead } from './overhead.ts'
 import type { ShadowVerdict } from './rbac.ts'
 import { Rounds } from './rounds.ts'
@@ -173,6 +174,7 @@ export class ConnectionTable {
 
   #look(connection: Connection): void {
     this.guard(connection, () => {
+      keepAlive(connection)
       judgeOverhead(connection)
       watchExpiry(connection, this.#options.clock.now())
     })

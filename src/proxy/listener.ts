@@ -335,7 +335,6 @@ export class Listener {
     }
     this.#context.guard(connection, () => {
       connection.watch(raw)
-      raw.setKeepAlive(true, KEEPALIVE_IDLE_MS)
       const { proxyProtocol, helloTimeoutMs } = this.#config
       if (!spokenFor || proxyProtocol === undefined) serve()
       else
@@ -377,11 +376,5 @@ export class Listener {
     return this.#judge.admit(connection, chain.policy, caller)
   }
 }
-
-/**
- * A client that vanished without a word (power, a NAT entry that expired) shows by unanswered probes. Envoy has none on a listener
- * unless `socket_options` ask for them; without an idle timeout such a connection would stay for ever.
- */
-const KEEPALIVE_IDLE_MS = 300_000
 
 const OVERFLOW: Ending = { flag: 'UO', reason: 'too many connections are open' }
