@@ -17,20 +17,22 @@ const LIFETIME_MS = 24 * 3_600_000
 const START_MS = 30_000
 const POLL_MS = 20
 
-export interface OwnGateway {
-  readonly target: LoadTarget
-  readonly backend: Backend
-  stop(): Promise<void>
-}
-
-/** Throws where it does not serve within 30 s, with the last that it said. `runtime`: of its worker. */
-export async function startOwnGateway(runtime: 'node' | 'bun'): Promise<OwnGateway> {
+/**
+ * Throws where it does not serve within 30 s, with the last that it said. `runtime`: of its worker. `onUndo` is told how to take away
+ * what there is so far, step by step: the last first.
+ */
+export async function startOwnGateway(
+  runtime: 'node' | 'bun',
+  onUndo: (undo: () => Promise<void>) => void,
+): Promise<LoadTarget> {
   const ca = await createCa({ trustDomain: TRUST_DOMAIN })
   const lifetimeMs = LIFETIME_MS
   const gateway = await ca.issue({ namespace: 'bench', serviceAccount: 'eastwest', lifetimeMs })
   const client = await ca.issue({ namespace: 'bench', serviceAccount: 'client', lifetimeMs })
   const folder = mkdtempSync(join(tmpdir(), 'isthmus-bench-own-'))
+  onUndo(async () => rmSync(folder, { recursive: true, force: true }))
   const backend = await Backend.start({ host: '127.0.0.1', port: 0 })
+  onUndo(() => backend.stop())
   const file = (name: string, content: string): string => {
     writeFileSync(join(folder, name), content, { mode: 0o600 })
     return join(folder, name)
@@ -42,26 +44,12 @@ export async function startOwnGateway(runtime: 'node' | 'bun'): Promise<OwnGatew
     ca: file('ca.crt', ca.bundlePem),
   })
   const child = spawnGateway(file('envoy.json', JSON.stringify(bootstrap)), join(folder, 'run'), runtime)
-  const stop = async (): Promise<void> => {
-    await endOf(child)
-    await backend.stop()
-    rmSync(folder, { recursive: true, force: true })
-  }
-  try {
-    await serving(child, port)
-  } catch (error) {
-    await stop()
-    throw error
-  }
+  onUndo(() => endOf(child))
+  await serving(child, port)
   const { certificatePem, privateKeyPem } = client
-  const tls = {
-    serverNames: [SERVER_NAME],
-    certificatePem,
-    privateKeyPem,
-    caPem: ca.bundlePem,
-    expectedIds: [gateway.id],
-  }
-  return { target: { address: '127.0.0.1', port, tls }, backend, stop }
+  const serverNames = [SERVER_NAME]
+  const tls = { serverNames, certificatePem, privateKeyPem, caPem: ca.bundlePem, expectedIds: [gateway.id] }
+  return { address: '127.0.0.1', port, tls }
 }
 
 function spawnGateway(config: string, runDirectory: string, runtime: string): ChildProcess {

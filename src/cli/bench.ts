@@ -1,4 +1,4 @@
-import { writeFileSync } from 'node:fs'
+import { closeSync, openSync, writeFileSync } from 'node:fs'
 import type { Command } from 'commander'
 import type { Sample } from '../load/flow-recorder.ts'
 import { type LoadResult, sampleResult } from '../load/load-result.ts'
@@ -46,6 +46,10 @@ async function bench(scenario: string, flags: BenchFlags): Promise<number> {
   if (!target.ok) return usage(target.error)
   const runtime = findRuntime(flags.runtime)
   if (!runtime.ok) return usage(`--runtime: ${runtime.error}`)
+  for (const option of ['json', 'report'] as const) {
+    const problem = writeProblem(flags[option])
+    if (problem !== '') return usage(`--${option}: ${problem}`)
+  }
   const cleanUp: (() => Promise<void>)[] = []
   const leave = async (): Promise<void> => {
     for (const undo of cleanUp.splice(0).reverse()) await undo()
@@ -69,6 +73,17 @@ async function bench(scenario: string, flags: BenchFlags): Promise<number> {
   }
 }
 
+/** Why a file cannot be written, before the load and not after it; empty where it can, or nobody wants it. */
+function writeProblem(file: string | undefined): string {
+  if (file === undefined) return ''
+  try {
+    closeSync(openSync(file, 'a'))
+    return ''
+  } catch (error) {
+    return `${file} cannot be written (${(error as NodeJS.ErrnoException).code})`
+  }
+}
+
 function usage(message: string): number {
   process.stderr.write(`isthmus bench: ${message}\n`)
   return EXIT_USAGE
@@ -79,9 +94,7 @@ async function ownTarget(flags: BenchFlags, cleanUp: (() => Promise<void>)[]): P
     process.stderr.write(
       `no --target: starting a gateway of our own (${flags.gatewayRuntime}, one worker) and a service\n`,
     )
-  const own = await startOwnGateway(flags.gatewayRuntime)
-  cleanUp.push(own.stop)
-  return own.target
+  return startOwnGateway(flags.gatewayRuntime, (undo) => cleanUp.push(undo))
 }
 
 async function load(

@@ -67,9 +67,9 @@ export class LoadConnection {
     return this.#reader.status
   }
 
-  /** Whether the server lets another request follow. */
+  /** Whether another request may follow: the server lets it, and has not answered one whose body is still on its way. */
   get reusable(): boolean {
-    return this.open && !this.#reader.closing
+    return this.open && !this.#reader.closing && this.#bodyLeft === 0
   }
 
   /** Sends a request of which the schedule said that it begins at `intendedMs`. */
@@ -88,9 +88,10 @@ export class LoadConnection {
     this.#socket.pause()
   }
 
-  /** In order: what is under way is given up. */
+  /** In order, unless a body is on its way that nobody may ever take. */
   end(): void {
     this.#closing = true
+    if (this.#bodyLeft > 0) return void this.#socket.destroy()
     this.deadlineMs = performance.now() + this.#timeoutMs
     this.#socket.end()
   }

@@ -1,6 +1,12 @@
 import { extname, join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 
+/**
+ * From one waking to the next, milliseconds. Without it a schedule with less between its begins has the thread run all the time, on a core
+ * that is somebody else's; and where so much is under way, the answers wake the loop as well.
+ */
+const LEAST_GAP_MS = 0.2
+
 /** Wakes the event loop at a moment, exact to some 50 µs, by the thread of `metronome.ts`. */
 export class Waker {
   readonly #worker: Worker
@@ -8,6 +14,7 @@ export class Waker {
   readonly #cells: Int32Array
   /** `performance.now()` of what the thread waits for, milliseconds. */
   #armed = Number.POSITIVE_INFINITY
+  #wokenMs = 0
 
   constructor(wake: () => void) {
     const next = new SharedArrayBuffer(8)
@@ -19,6 +26,7 @@ export class Waker {
     this.#worker = new Worker(file, { workerData: { next, cells } })
     this.#worker.on('message', () => {
       this.#armed = Number.POSITIVE_INFINITY
+      this.#wokenMs = performance.now()
       Atomics.store(this.#cells, 1, 0)
       wake()
     })
@@ -26,7 +34,8 @@ export class Waker {
   }
 
   /** Wake at this moment of `performance.now()`, and not before; the moments that were asked for before are forgotten. */
-  arm(ms: number): void {
+  arm(dueMs: number): void {
+    const ms = Math.max(dueMs, this.#wokenMs + LEAST_GAP_MS)
     if (ms === this.#armed) return
     const sooner = ms < this.#armed
     this.#armed = ms
