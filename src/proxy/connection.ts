@@ -51,6 +51,27 @@ export interface ConnectionOwner {
   readonly onEnd: (connection: Connection, entry: AccessLogEntry) => void
 }
 
+/** The connection that a socket of a client's is of: its listeners are the same functions for all. */
+const CONNECTION = Symbol('connection')
+
+interface Watched extends Socket {
+  [CONNECTION]: Connection
+}
+
+function failed(this: Watched, error: NodeJS.ErrnoException): void {
+  this[CONNECTION].failed(this, error)
+}
+
+function closed(this: Watched): void {
+  const connection = this[CONNECTION]
+  try {
+    connection.closed(this)
+  } catch (error) {
+    // A bug of ours, which must not keep the socket's other listeners from hearing of its end.
+    connection.end({ flag: 'BUG', reason: error instanceof Error ? error.message : String(error) }, 'reset')
+  }
+}
+
 /** What is to be done when a connection has ended. */
 export type Cleanup = (connection: Connection) => void
 
@@ -177,26 +198,33 @@ export class Connection {
   }
 
   /** Watches a downstream socket until it belongs to somebody who does. */
-  watch(raw: Socket): void {
-    raw.on('error', (error: NodeJS.ErrnoException) => {
-      // The pump watches for itself, and resets the other side.
-      if (this.#state.phase === 'open') return
-      this.end(
-        { flag: 'DC', reason: `the client broke the connection: ${error.code ?? error.message}` },
-        'leave',
-      )
-      // A fault inside an established TLS connection does not close its socket (Node).
-      raw.destroy()
-    })
-    raw.on('close', () => {
-      const { phase } = this.#state
-      // On Bun the socket below is closed with the client's FIN, while the TLS stream goes on: it is watched too.
-      const stream = this.downstream?.stream
-      if (stream !== undefined && stream !== raw && !stream.destroyed) return
-      // TLS says why it closed a socket only after it has closed it.
-      if (phase === 'handshake') setImmediate(() => this.#left(phase))
-      else if (phase !== 'open') this.#left(phase)
-    })
+  watch(socket: Socket): void {
+    ;(socket as Watched)[CONNECTION] = this
+    socket.on('error', failed)
+    socket.on('close', closed)
+  }
+
+  /** A socket of the client's failed. */
+  failed(socket: Socket, error: NodeJS.ErrnoException): void {
+    // The pump watches for itself, and resets the other side.
+    if (this.#state.phase === 'open') return
+    this.end(
+      { flag: 'DC', reason: `the client broke the connection: ${error.code ?? error.message}` },
+      'leave',
+    )
+    // A fault inside an established TLS connection does not close its socket (Node).
+    socket.destroy()
+  }
+
+  /** A socket of the client's is closed. */
+  closed(socket: Socket): void {
+    const { phase } = this.#state
+    // On Bun the socket below is closed with the client's FIN, while the TLS stream goes on: it is watched too.
+    const stream = this.downstream?.stream
+    if (stream !== undefined && stream !== socket && !stream.destroyed) return
+    // TLS says why it closed a socket only after it has closed it.
+    if (phase === 'handshake') setImmediate(() => this.#left(phase))
+    else if (phase !== 'open') this.#left(phase)
   }
 
   #left(phase: ConnectionState['phase']): void {

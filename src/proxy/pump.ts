@@ -14,10 +14,12 @@ export interface PumpEnd {
   readonly raw: Socket
 }
 
+type SideName = 'downstream' | 'upstream'
+
 export type PumpOutcome =
   | { readonly kind: 'done' }
   /** One end broke; the other has been reset. */
-  | { readonly kind: 'broken'; readonly side: 'downstream' | 'upstream'; readonly detail: string }
+  | { readonly kind: 'broken'; readonly side: SideName; readonly detail: string }
   | { readonly kind: 'idle' }
 
 export interface PumpOptions {
@@ -61,18 +63,13 @@ export class Pump {
   }
 
   start(): void {
-    const { downstream, upstream } = this.#options
-    this.#flow(downstream, upstream.stream, (length) => {
-      this.bytesIn += length
-      this.upstreamSpokeLast = false
-    })
-    this.#flow(upstream, downstream.stream, (length) => {
-      this.bytesOut += length
-      this.upstreamSpokeLast = true
-    })
-    this.#watch('downstream', downstream, upstream)
-    this.#watch('upstream', upstream, downstream)
-    const { idleTimeoutMs, clock } = this.#options
+    const { downstream, upstream, idleTimeoutMs, clock } = this.#options
+    const client = new Side(this, 'downstream', downstream, upstream)
+    const server = new Side(this, 'upstream', upstream, downstream)
+    client.flow()
+    server.flow()
+    client.watch()
+    server.watch()
     if (idleTimeoutMs > 0) idleTicks(clock, idleTimeoutMs).add(this)
   }
 
@@ -89,52 +86,36 @@ export class Pump {
     for (const { stream } of [this.#options.downstream, this.#options.upstream]) stream.destroySoon()
   }
 
-  #flow({ stream: from }: PumpEnd, to: Socket, count: (length: number) => void): void {
-    to.on('drain', () => {
-      this.#moved = true
-      from.resume()
-    })
-    const end = () => {
-      passOnGathered()
-      to.end()
-    }
-    // It may have ended while the other side was being connected: Node says so once, to whoever listens then.
-    if (from.readableEnded) end()
-    else from.on('end', end)
-    const shares = shareReads(from, (chunk) => {
-      count(chunk.length)
-      this.#moved = true
-      return writeBorrowed(to, chunk)
-    })
-    if (shares) return
-    from.on('data', (chunk: Buffer) => {
-      count(chunk.length)
-      this.#moved = true
-      if (!to.write(chunk)) stopReading(from)
-    })
-    readNothingAhead(from)
-    // A socket that waited for its upstream is paused, and a listener alone does not start it again.
-    from.resume()
+  /** Bytes came from there. */
+  count(from: SideName, length: number): void {
+    this.#moved = true
+    this.upstreamSpokeLast = from === 'upstream'
+    if (this.upstreamSpokeLast) this.bytesOut += length
+    else this.bytesIn += length
   }
 
-  #watch(side: 'downstream' | 'upstream', self: PumpEnd, other: PumpEnd): void {
-    let detail = 'closed before its end'
-    self.stream.on('error', (error: NodeJS.ErrnoException) => {
-      detail = error.code ?? error.message
-      // Node reports what is wrong inside an established TLS connection and leaves the socket open, for ever if the peer likes.
-      self.stream.destroy()
-    })
-    self.stream.on('close', () => {
-      const whole = self.stream.readableEnded && self.stream.writableFinished
-      this.#open -= 1
-      if (this.#finished) return
-      if (!whole || detail !== 'closed before its end') {
-        this.#finish({ kind: 'broken', side, detail })
-        flushThenReset(other, this.#options.clock)
-      } else if (this.#open === 0) {
-        this.#finish({ kind: 'done' })
-      }
-    })
+  /** Bytes that waited have left. */
+  moved(): void {
+    this.#moved = true
+  }
+
+  /** A throw is a bug of ours, and costs this one connection. */
+  broke({ name }: Side, error: unknown): void {
+    this.abort()
+    const detail = error instanceof Error ? error.message : String(error)
+    this.#options.onEnd({ kind: 'broken', side: name, detail })
+  }
+
+  /** A side is closed; `fault` says why it is not whole. */
+  closed({ name, other }: Side, fault: string | undefined): void {
+    this.#open -= 1
+    if (this.#finished) return
+    if (fault !== undefined) {
+      this.#finish({ kind: 'broken', side: name, detail: fault })
+      flushThenReset(other, this.#options.clock)
+    } else if (this.#open === 0) {
+      this.#finish({ kind: 'done' })
+    }
   }
 
   /** For `IdleTicks`. */
@@ -159,6 +140,96 @@ export class Pump {
     this.#finished = true
     const { idleTimeoutMs, clock } = this.#options
     if (idleTimeoutMs > 0) idleTicks(clock, idleTimeoutMs).delete(this)
+  }
+}
+
+/** The side of a pump that a stream is: the listeners are the same functions for all, instead of ten of its own for each connection. */
+const SIDE = Symbol('side of a pump')
+
+interface Pumped extends Socket {
+  [SIDE]: Side
+}
+
+/** One end while the pump runs: what comes from it goes to the other. */
+class Side {
+  readonly pump: Pump
+  readonly name: SideName
+  readonly self: PumpEnd
+  readonly other: PumpEnd
+  /** What is wrong with it. */
+  #fault: string | undefined
+
+  constructor(pump: Pump, name: SideName, self: PumpEnd, other: PumpEnd) {
+    this.pump = pump
+    this.name = name
+    this.self = self
+    this.other = other
+  }
+
+  flow(): void {
+    const from = this.self.stream as Pumped
+    const to = this.other.stream
+    from[SIDE] = this
+    from.on('drain', drained)
+    // It may have ended while the other side was being connected: Node says so once, to whoever listens then.
+    if (from.readableEnded) ended.call(from)
+    else from.on('end', ended)
+    const shares = shareReads(from, (chunk) => {
+      this.pump.count(this.name, chunk.length)
+      return writeBorrowed(to, chunk)
+    })
+    if (shares) return
+    from.on('data', passOn)
+    readNothingAhead(from)
+    // A socket that waited for its upstream is paused, and a listener alone does not start it again.
+    from.resume()
+  }
+
+  watch(): void {
+    this.self.stream.on('error', failed)
+    this.self.stream.on('close', closed)
+  }
+
+  failed(error: NodeJS.ErrnoException): void {
+    this.#fault = error.code ?? error.message
+    // Node reports what is wrong inside an established TLS connection and leaves the socket open, for ever if the peer likes.
+    this.self.stream.destroy()
+  }
+
+  closed(): void {
+    const { readableEnded, writableFinished } = this.self.stream
+    const whole = readableEnded && writableFinished
+    this.pump.closed(this, this.#fault ?? (whole ? undefined : 'closed before its end'))
+  }
+}
+
+function passOn(this: Pumped, chunk: Buffer): void {
+  const { pump, name, other } = this[SIDE]
+  pump.count(name, chunk.length)
+  if (!other.stream.write(chunk)) stopReading(this)
+}
+
+function drained(this: Pumped): void {
+  const { pump, other } = this[SIDE]
+  pump.moved()
+  other.stream.resume()
+}
+
+function ended(this: Pumped): void {
+  passOnGathered()
+  this[SIDE].other.stream.end()
+}
+
+function failed(this: Pumped, error: NodeJS.ErrnoException): void {
+  this[SIDE].failed(error)
+}
+
+function closed(this: Pumped): void {
+  const side = this[SIDE]
+  try {
+    side.closed()
+  } catch (error) {
+    side.pump.broke(side, error)
   }
 }
 
