@@ -27,7 +27,15 @@ export interface ToEngine {
   }[]
 }
 
+export interface LiveObjects {
+  readonly functions: number
+  readonly byteArrays: number
+  readonly timers: number
+  readonly promises: number
+}
+
 interface FromEngine {
+  readonly live?: LiveObjects
   readonly entry?: AccessLogEntry
   readonly id?: number
   readonly problems?: readonly Problem[]
@@ -89,9 +97,11 @@ export class EngineTarget implements Target {
     if (answer.problems?.length) throw new Error(JSON.stringify(answer.problems, null, 2))
   }
 
-  /** Resolves when its garbage is collected. */
-  async collect(): Promise<void> {
-    await this.#ask([])
+  /** Resolves when its garbage is collected, with what is left. */
+  async collect(): Promise<LiveObjects> {
+    const { live } = await this.#ask([])
+    if (live === undefined) throw new Error('the engine did not say what it holds')
+    return live
   }
 
   port(listener: string): number {
