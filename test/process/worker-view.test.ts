@@ -146,6 +146,23 @@ t.test('where no server name leads anywhere nothing rests', async (t) => {
   t.equal(snapshot.get(TYPE.upstreamPage)?.size, 0)
 })
 
+t.test('an upstream that is led to other endpoints keeps its old ones until they have come', async (t) => {
+  const view = new View()
+  view.add('a')
+  const other = clusterOf('a', { edsClusterConfig: { serviceName: 'other', edsConfig: { ads: {} } } })
+  const packed = () => {
+    const [page] = [...(view.snapshot.get(TYPE.upstreamPage)?.values() ?? [])]
+    return page && new UpstreamPage(page.body).read().upstreams.get('a')
+  }
+  const before = packed()
+  view.set.update(TYPE.cluster, [other], [])
+  t.match(packed(), { cluster: { version: before?.cluster.version }, endpoints: { name: 'a' } })
+  view.set.update(TYPE.endpoints, [at('other', '10.0.0.2')], [])
+  t.match(packed(), { cluster: { version: other.version }, endpoints: { name: 'other' } })
+  view.set.update(TYPE.cluster, [], ['a'])
+  t.equal(packed(), undefined)
+})
+
 t.test('endpoints that several share, or that are taken away alone', async (t) => {
   const view = new View()
   const shared = (name: string) =>

@@ -159,9 +159,9 @@ export class WorkerView {
     // As in Envoy, endpoints that are taken away alone stay as they were last.
     if (before !== undefined && before.endpoints?.name === endpointsName)
       return { ...common, endpoints: before.endpoints }
-    return this.#resources.isWithout(TYPE.endpoints, endpointsName)
-      ? { ...common, endpoints: undefined }
-      : 'waits'
+    if (this.#resources.isWithout(TYPE.endpoints, endpointsName)) return { ...common, endpoints: undefined }
+    // As in Envoy, what is there serves until what takes its place is whole.
+    return before ?? 'waits'
   }
 
   #take(name: string, before: Resting | undefined, now: Resting | undefined): void {
