@@ -23,7 +23,7 @@ const BLACK_HOLE = 'BlackHole'
 /** Which version of an upstream in a page is in force. */
 interface Waked {
   cluster: string
-  /** Undefined: none. */
+  /** Their name and version, since two assignments may have one version; undefined: none. */
   endpoints: string | undefined
 }
 
@@ -236,14 +236,16 @@ export class UpstreamRegistry {
       const found = config.ok ? this.#set(config.value) : config.error
       if (found !== undefined) return this.#refuse(name, found)
       known.cluster = cluster.version
+      // From now on it is the page's, and leaves with it, whatever its endpoints are.
+      waked.set(name, known)
     }
-    if (endpoints !== undefined && known.endpoints !== endpoints.version) {
+    const assignment = endpoints && `${endpoints.name} ${endpoints.version}`
+    if (endpoints !== undefined && known.endpoints !== assignment) {
       const config = acceptEndpoints(whole(TYPE.endpoints, endpoints))
       if (!config.ok) return this.#refuse(name, config.error)
       this.#live.get(name)?.setEndpoints(config.value)
-      known.endpoints = endpoints.version
+      known.endpoints = assignment
     }
-    waked.set(name, known)
     this.#broken.delete(name)
     return true
   }

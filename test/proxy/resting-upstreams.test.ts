@@ -6,6 +6,7 @@ import { encodePage, type PackedUpstream, placeOf } from '../../src/proxy/upstre
 import { rawResource } from '../../src/xds/resource.ts'
 import { TYPE, type XdsResource } from '../../src/xds/types.ts'
 import { type Backend, backend, endpoints, gateway, gone, SNI, upstream, type World } from './support.ts'
+import { clusterOf } from './upstream-resource.ts'
 
 const NAME = 'outbound_.80_._.details.bookinfo.svc.cluster.local'
 const OTHER = 'outbound_.80_._.ratings.bookinfo.svc.cluster.local'
@@ -140,6 +141,31 @@ t.test(
     kept.destroy()
   },
 )
+
+t.test('other endpoints of the same version are other endpoints', async (t) => {
+  const it = await Gateway.start(t)
+  const second = await backend()
+  t.teardown(() => second.close())
+  const led = (serviceName: string, version: string) => ({
+    ...clusterOf(NAME, { edsClusterConfig: { serviceName, edsConfig: { ads: {} } } }),
+    version,
+  })
+  it.rest({ cluster: led('first', '1'), endpoints: { ...it.at('first'), version: '1' } })
+  t.equal(await it.ask(), 'hello')
+  it.rest({ cluster: led('second', '2'), endpoints: { ...it.at('second', second.port), version: '1' } })
+  t.equal(await it.ask(), 'hello')
+  t.equal(second.accepts, 1)
+})
+
+t.test('who came into force with endpoints that cannot be read leaves with its page', async (t) => {
+  const it = await Gateway.start(t, 50)
+  const strange = { ...it.at(NAME), version: 'y', body: Buffer.from([255]) }
+  it.rest({ cluster: upstream(NAME), endpoints: strange })
+  await gone(await it.connect())
+  t.same(it.live, [NAME, SNI])
+  it.rest()
+  t.same(it.live, [SNI])
+})
 
 t.test('what leaves its page drains; what never was called leaves no trace', async (t) => {
   const it = await Gateway.start(t, 50)
