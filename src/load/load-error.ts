@@ -5,16 +5,20 @@ export interface LoadError {
   readonly message: string
 }
 
+/** Characters of a message, at most. */
+const MAX_MESSAGE = 200
+
+/** A message may quote the target, who may send what a terminal obeys, and as much of it as it likes. */
 export function loadError(kind: string, message: string): LoadError {
-  return { kind, message }
+  return { kind, message: message.slice(0, MAX_MESSAGE).replaceAll(/\p{C}/gu, '\ufffd') }
 }
 
 /** Of an error that a socket ended with. */
 export function socketError(error: NodeJS.ErrnoException): LoadError {
   const text = error.message.replaceAll(/\s+/g, ' ').trim()
   const alert = alertOf(text)
-  if (alert === undefined) return { kind: error.code ?? error.name, message: text.slice(0, 200) }
-  return { kind: `TLS alert ${alert}`, message: `the target ended the TLS handshake with the alert ${alert}` }
+  if (alert === undefined) return loadError(error.code ?? error.name, text)
+  return loadError(`TLS alert ${alert}`, `the target ended the TLS handshake with the alert ${alert}`)
 }
 
 /** The alert that an error of TLS is about, in the words of RFC 8446 section 6; undefined where it is about none. */
