@@ -117,12 +117,13 @@ export class Dialer {
         hopeless: true,
       })
     const attempt = upstream.connecting(endpoint, retrying)
-    const result = await this.#deps.connector.connect(endpoint.host, endpoint.port, socket, {
+    const connected = await this.#deps.connector.connect(endpoint.host, endpoint.port, socket, {
       timeoutMs: upstream.config.connectTimeoutMs,
       keepalive: upstream.config.keepalive,
       header,
       cancellation,
     })
+    const result = stillThere(connected)
     if (result.ok) {
       try {
         attempt.succeeded(result.value)
@@ -168,6 +169,16 @@ export class Dialer {
       }
     })
   }
+}
+
+/**
+ * A socket may be gone between its connect and whoever waits for it, when the PROXY header meets a reset: nobody after us would hear of its
+ * end. It counts as never connected.
+ */
+function stillThere(result: Result<Connected, ConnectFailure>): Result<Connected, ConnectFailure> {
+  if (!result.ok || !result.value.stream.destroyed) return result
+  result.value.raw.destroy()
+  return fail({ kind: 'network', code: '', detail: 'closed the connection at once' })
 }
 
 function headerFor(

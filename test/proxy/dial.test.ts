@@ -1,4 +1,5 @@
 // One endpoint after the other: whose fault a failure is, and when there is no point in going on.
+import { once } from 'node:events'
 import { Socket } from 'node:net'
 import t from 'tap'
 import { silentLogger } from '../../src/lib/log.ts'
@@ -94,6 +95,24 @@ t.test('no port left towards one endpoint: another may have some', async (t) => 
     circuitBreakers: { connections: 1, pending: 0, retries: 0 },
   })
   socket.destroy()
+})
+
+t.test('a connection that is gone when it is there is none: nothing of it stays counted', async (t) => {
+  const [gone, socket] = [new Socket(), new Socket()]
+  gone.destroy()
+  await once(gone, 'close')
+  const { dialer, upstream, called } = world([
+    ok({ raw: gone, stream: gone }),
+    ok({ raw: socket, stream: socket }),
+  ])
+  t.match(await dialer.dial(upstream, { attempts: 3 }).result, { ok: true, value: { raw: socket } })
+  t.equal(called.length, 2)
+  socket.destroy()
+  await once(socket, 'close')
+  t.match(upstream.status(), {
+    counters: { cxConnectFail: 1 },
+    circuitBreakers: { connections: 0, pending: 0, retries: 0 },
+  })
 })
 
 t.test('each endpoint once, the failed ones ejected, and the last failure is told', async (t) => {
