@@ -73,6 +73,11 @@ export function encodePage({ upstreams, aliases, secrets }: PageContent): Uint8A
   return Buffer.concat([...lengthFirst(head), marks, packed])
 }
 
+/** The SDS names that the upstreams in a page refer to. Throws where the bytes are no page. */
+export function secretsOf(bytes: Uint8Array): readonly string[] {
+  return readJson<Head>(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)).value.secrets
+}
+
 /** A page as a worker has it. */
 export class UpstreamPage {
   readonly secrets: readonly string[]
@@ -87,8 +92,12 @@ export class UpstreamPage {
     const { value, end } = readJson<Head>(buffer)
     this.secrets = value.secrets
     const count = buffer.readUInt32LE(end)
-    this.#prints = Uint32Array.from({ length: count }, (_, i) => buffer.readUInt32LE(end + 4 * (i + 1)))
-    this.#packed = buffer.subarray(end + 4 * (count + 1))
+    const packedAt = end + 4 * (count + 1)
+    if (packedAt > buffer.length) throw new Error('is cut short')
+    // Both ends are on one machine, and all that we run on are little-endian.
+    this.#prints = new Uint32Array(count)
+    new Uint8Array(this.#prints.buffer).set(buffer.subarray(end + 4, packedAt))
+    this.#packed = buffer.subarray(packedAt)
   }
 
   /** The upstreams that a name may mean: the one that is called so, or those that claim it as an alias; empty for none. */

@@ -1,6 +1,6 @@
 import { NO_REFERENCES, type References, references } from '../../resources/accept-references.ts'
 import { TYPE, type XdsResource } from '../../xds/types.ts'
-import { UpstreamPage } from '../upstream-page.ts'
+import { secretsOf } from '../upstream-page.ts'
 
 /** What the Listeners and Clusters that we hold refer to: the names to ask for by EDS and SDS. Costs O(change). */
 export class ReferenceIndex {
@@ -64,7 +64,7 @@ export class ReferenceIndex {
 function referencesOf(typeUrl: string, resource: XdsResource): References {
   if (typeUrl !== TYPE.upstreamPage) return references(typeUrl, resource)
   try {
-    return { endpoints: [], secrets: new UpstreamPage(resource.body).secrets }
+    return { endpoints: [], secrets: secretsOf(resource.body) }
   } catch {
     return NO_REFERENCES
   }
