@@ -120,7 +120,7 @@ export async function measureProfiles(
   for (const each of CPU_CASES.filter(({ name }) => name.includes(plan.cases))) {
     for (const target of targets) {
       let taken: ReturnType<typeof profile> | undefined
-      await harness.drive(target, { ...each.load, seconds: plan.profileSeconds + 0.5 }, (mark) => {
+      await harness.drive(target, { ...each.load, seconds: plan.profileSeconds + 1 }, (mark) => {
         if (mark === 'started')
           taken = profile(target.pid, plan.profileSeconds, harness.folderOf(target.kind.name))
       })

@@ -58,7 +58,10 @@ async function measured({ plan, targets: names }: Options): Promise<Results> {
     await Promise.all(targets.splice(0).map((target) => target.stop()))
   }
   for (const signal of ['SIGINT', 'SIGTERM'] as const)
-    process.once(signal, () => void stop().finally(() => process.exit(1)))
+    process.once(signal, () => {
+      harness.stop()
+      void stop().finally(() => process.exit(1))
+    })
   // A long run tells where it is.
   const now = (what: string): void => {
     if (plan.peers) console.error(`${((performance.now() - started) / 1_000).toFixed(0)} s: ${what}`)

@@ -1,7 +1,8 @@
 // The document that a run writes: prose stays, tables are the run's, and a loss is called one.
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { filled } from '../../bench/document.ts'
 import { GOALS, judge, LATENCY_COLUMN, SCALE_COLUMN } from '../../bench/goals.ts'
@@ -10,6 +11,8 @@ import { shareOf, sorted } from '../../bench/profile.ts'
 import { Figures } from '../../bench/report.ts'
 import type { Results } from '../../bench/results.ts'
 import { sections } from '../../bench/sections.ts'
+
+const docs = join(dirname(fileURLToPath(import.meta.url)), '..', '..', 'docs')
 
 /** A run that measured next to nothing. */
 function results(rounds: Figures): Results {
@@ -148,4 +151,22 @@ t.test('a profile is sorted by where the samples were', async (t) => {
   t.equal(stripped, true)
   t.equal(samples, 100)
   t.same(top[0], ['tcp_ack', 0.6])
+})
+
+t.test('docs/PERFORMANCE.md asks for tables that there are, and its plots are there', async (t) => {
+  const text = readFileSync(join(docs, 'PERFORMANCE.md'), 'utf8')
+  const asked = [...text.matchAll(/<!-- figures: ([\w-]+) -->/g)].map(([, name]) => name)
+  const made = Object.keys(sections(results(new Figures()), {}))
+  t.same(
+    asked.filter((name) => !made.includes(name ?? '')),
+    [],
+  )
+  t.same(
+    ['run', 'goals', 'cpu', 'memory', 'latency'].filter((name) => !asked.includes(name)),
+    [],
+    'what everybody looks for is in it',
+  )
+  const plots = [...text.matchAll(/\((performance\/[\w-]+\.svg)\)/g)].map(([, file = '']) => file)
+  t.ok(plots.length > 0)
+  for (const file of plots) t.ok(existsSync(join(docs, file)), file)
 })
