@@ -4,7 +4,7 @@
 //   GET /bytes/N     N bytes
 //   GET anything     as many as it was told (`size`)
 //   PUT, POST        the body is read and counted; the answer is empty
-//   PUT /stall       nothing is read any more
+//   PUT /stall       nothing is read any more; an interim response now and then shows whether anybody is there
 import { createServer, type Server, type Socket } from 'node:net'
 
 export interface BackendCounters {
@@ -34,6 +34,13 @@ const MOST_KEPT = 64
 const CHUNK = Buffer.alloc(65_536, 'x')
 const HEAD_END = Buffer.from('\r\n\r\n')
 const EMPTY = Buffer.from('HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n')
+/** RFC 2518 section 10.1: nobody waits for it, and everybody skips it. */
+const INTERIM = Buffer.from('HTTP/1.1 102 Processing\r\n\r\n')
+/**
+ * How often who is stalled is asked. Who does not read does not see the end of a connection: a write to one that is gone does, or the
+ * megabytes that its buffers hold in the kernel would stay until this process ends, and slow down everybody on the machine.
+ */
+const PROBE_MS = 500
 const BAD = Buffer.from('HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n')
 
 export class Backend {
@@ -43,6 +50,9 @@ export class Backend {
   readonly #stalled = new Set<Socket>()
   readonly #answers = new Map<number, Buffer>()
   readonly #size: number
+  readonly #prober = setInterval(() => {
+    for (const socket of this.#stalled) socket.write(INTERIM)
+  }, PROBE_MS).unref()
 
   private constructor(size: number) {
     this.#size = size
@@ -67,7 +77,13 @@ export class Backend {
     for (const socket of this.#stalled) socket.destroy()
   }
 
+  /** Connections that are open now. */
+  get open(): number {
+    return this.#sockets.size
+  }
+
   async stop(): Promise<void> {
+    clearInterval(this.#prober)
     const closed = new Promise((resolve) => this.#server.close(resolve))
     for (const socket of this.#sockets) socket.destroy()
     await closed
