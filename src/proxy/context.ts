@@ -27,7 +27,7 @@ export interface ProxyLimits {
 export const DEFAULT_LIMITS: ProxyLimits = {
   connections: 50_000,
   handshakes: 1_024,
-  handshakesPerTurn: 8,
+  handshakesPerTurn: 1,
   waitingHandshakes: 4_096,
   hello: { messageBytes: 16_384, records: 64 },
   healthChecks: 256,
