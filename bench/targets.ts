@@ -97,8 +97,8 @@ function script(
     async spawn(job, folder, prefix) {
       const jobFile = join(folder, 'job.json')
       writeFileSync(jobFile, JSON.stringify(job), { mode: 0o600 })
-      const { file: program, env } = runtime()
-      const command = [...prefix, program, ...flags, join(root, 'bench', file), jobFile]
+      const { file: program, argv, env } = runtime()
+      const command = [...prefix, program, ...argv, ...flags, join(root, 'bench', file), jobFile]
       const child = spawnLogged(command, folder, 'pipe', env)
       const port = await new Promise<number>((listening, reject) => {
         child.once('error', reject)

@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -49,3 +50,27 @@ t.test('any other, or one that does not start, is refused by name; auto takes No
     t.match(findRuntime('auto'), { ok: true, value: { name: 'node' } }, path)
   }
 })
+
+t.test(
+  'a Node worker has a young generation that stays small, so that no collection of it takes long',
+  async (t) => {
+    // As connections do: much is made, much of it lives for a while.
+    const script = `
+    const held = []
+    let most = 0
+    for (let i = 0; i < 400_000; i++) {
+      held[i % 100_000] = { i, of: [i] }
+      if (i % 1_000 > 0) continue
+      const space = require('node:v8').getHeapSpaceStatistics().find((each) => each.space_name === 'new_space')
+      most = Math.max(most, space.space_size)
+    }
+    console.log(most)`
+    const mostBytes = (flags: readonly string[]): number =>
+      Number(spawnSync(process.execPath, [...flags, '-e', script], { encoding: 'utf8' }).stdout)
+    const found = findRuntime('node')
+    const flags = found.ok ? found.value.argv.filter((flag) => !process.execArgv.includes(flag)) : []
+    const [ours, without] = [mostBytes(flags), mostBytes([])]
+    t.ok(ours <= 6 * 1_048_576, `${ours} bytes at most, two halves of 2 MiB and what large objects take`)
+    t.ok(without > 2 * ours, `${without} bytes without: it is the flag that does it`)
+  },
+)
