@@ -61,6 +61,15 @@ export class Harness {
     return { ...this.#identity, serverNames: [this.job.serverName] }
   }
 
+  /** Who calls, for a load of one's own. */
+  get caller(): Identity & Pick<Load, 'host' | 'servername'> {
+    return { ...this.#identity, host: '127.0.0.1', servername: this.job.serverName }
+  }
+
+  get backendPid(): number {
+    return this.#backend.pid ?? 0
+  }
+
   /** Of a target's own files. */
   folderOf(name: string): string {
     return join(this.folder, name.replaceAll(/\W+/g, '-'))
