@@ -78,10 +78,10 @@ export interface ConnectOptions {
 }
 
 /**
- * What may wait in this process to be sent, in bytes, before whoever sends it is paused. In Node what waits is what the kernel has no
- * room for (`writeBorrowed`), so that there is nothing to be gained by more of it; in Bun this makes a stalled upload a third lighter.
+ * What may wait in this process to be sent, in bytes, before whoever sends it is paused. What waits is what the kernel has no room
+ * for (`writeDirectly`), so that nothing is to be gained by more of it.
  */
-const HIGH_WATER_MARK = 'bun' in process.versions ? 16_384 : 4_096
+const HIGH_WATER_MARK = 4_096
 const SOCKET = { allowHalfOpen: true, noDelay: true, highWaterMark: HIGH_WATER_MARK }
 
 /** Errors of this machine, not of the endpoint. */

@@ -1,11 +1,10 @@
 import type { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
 import type { Clock } from '../lib/clock.ts'
-import { writeBorrowed } from './borrowed-write.ts'
+import { readDirectly } from './direct-reads.ts'
+import { writeDirectly } from './direct-write.ts'
 import { IDLE_TICKS, idleTicks } from './idle-ticks.ts'
 import { passOnGathered } from './record-gatherer.ts'
-import { shareReads } from './shared-reads.ts'
-import { readNothingAhead, stopReading } from './stop-reading.ts'
 
 /** One end of a connection: the stream of payload, and the TCP socket below it (the same where there is no TLS). */
 export interface PumpEnd {
@@ -168,21 +167,18 @@ class Side {
 
   flow(): void {
     const from = this.self.stream as Pumped
-    const to = this.other.stream
     from[SIDE] = this
     from.on('drain', drained)
     // It may have ended while the other side was being connected: Node says so once, to whoever listens then.
     if (from.readableEnded) ended.call(from)
     else from.on('end', ended)
-    const shares = shareReads(from, (chunk) => {
-      this.pump.count(this.name, chunk.length)
-      return writeBorrowed(to, chunk)
-    })
-    if (shares) return
-    from.on('data', passOn)
-    readNothingAhead(from)
-    // A socket that waited for its upstream is paused, and a listener alone does not start it again.
-    from.resume()
+    readDirectly(from, this)
+  }
+
+  /** For `readDirectly`. */
+  take(chunk: Buffer, lent: boolean): boolean {
+    this.pump.count(this.name, chunk.length)
+    return writeDirectly(this.other.stream, chunk, lent)
   }
 
   watch(): void {
@@ -201,12 +197,6 @@ class Side {
     const whole = readableEnded && writableFinished
     this.pump.closed(this, this.#fault ?? (whole ? undefined : 'closed before its end'))
   }
-}
-
-function passOn(this: Pumped, chunk: Buffer): void {
-  const { pump, name, other } = this[SIDE]
-  pump.count(name, chunk.length)
-  if (!other.stream.write(chunk)) stopReading(this)
 }
 
 function drained(this: Pumped): void {

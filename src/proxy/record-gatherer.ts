@@ -1,5 +1,5 @@
 import type { Socket } from 'node:net'
-import type { ReadSink } from './shared-reads.ts'
+import type { ReadSink } from './direct-reads.ts'
 
 /** The most payload that a TLS record holds (RFC 8446 section 5.1): after one that is full there is more to come. */
 const FULL_RECORD = 16_384
@@ -13,8 +13,8 @@ let length = 0
 let scheduled = false
 
 /**
- * Puts full TLS records together, so that one system call takes several on: Node gives out each by itself, and never says which is the
- * last that it has. What follows full records at once ends the gathering, or a record that is not full, or the turn of the loop.
+ * Puts full TLS records together, so that one system call passes several on: Node gives out each by itself, and never says which is the
+ * last that it has. A record that is not full ends the gathering, as do bytes of another connection and the turn of the loop.
  */
 export class RecordGatherer {
   readonly #socket: Socket
@@ -29,7 +29,7 @@ export class RecordGatherer {
   take(record: Buffer): boolean {
     if (holder !== this) {
       passOnGathered()
-      if (record.length < FULL_RECORD) return this.#sink(record)
+      if (record.length < FULL_RECORD) return this.#sink.take(record, true)
       holder = this
     }
     length += record.copy(slab, length)
@@ -50,7 +50,7 @@ export class RecordGatherer {
     const gathered = slab.subarray(0, length)
     holder = undefined
     length = 0
-    return this.#sink(gathered)
+    return this.#sink.take(gathered, true)
   }
 }
 

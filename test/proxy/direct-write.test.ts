@@ -5,7 +5,7 @@ import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import { writeBorrowed } from '../../src/proxy/borrowed-write.ts'
+import { writeDirectly } from '../../src/proxy/direct-write.ts'
 
 const turn = () => new Promise((resolve) => setImmediate(resolve))
 
@@ -26,13 +26,13 @@ t.test(
   'what is written stays as it was, whatever becomes of the bytes, and however slow the reader',
   async (t) => {
     const { near, far } = await pair(t)
-    const borrowed = Buffer.alloc(65_536)
+    const lent = Buffer.alloc(65_536)
     const said = createHash('sha256')
     const lend = (round: number): boolean => {
-      const chunk = borrowed.fill(`${round};`).subarray(0, 1 + ((round * 7_919) % borrowed.length))
+      const chunk = lent.fill(`${round};`).subarray(0, 1 + ((round * 7_919) % lent.length))
       said.update(chunk)
-      const more = writeBorrowed(near, chunk)
-      borrowed.fill('gone')
+      const more = writeDirectly(near, chunk, true)
+      lent.fill('gone')
       return more
     }
     let round = 0
@@ -58,13 +58,13 @@ t.test('a broken connection is the error of the stream, and throws at nobody', a
   const failed = once(near, 'error')
   far.resetAndDestroy()
   // The reset is there, and nobody has read it yet.
-  while (!near.destroyed && writeBorrowed(near, Buffer.from('into the void'))) await turn()
+  while (!near.destroyed && writeDirectly(near, Buffer.from('into the void'), false)) await turn()
   const [error] = (await failed) as [NodeJS.ErrnoException]
   t.match(error.code ?? '', /EPIPE|ECONNRESET/)
 })
 
 t.test('who is destroyed or has ended writes into nobody else’s descriptor', async (t) => {
-  const folder = mkdtempSync(join(tmpdir(), 'isthmus-borrowed-'))
+  const folder = mkdtempSync(join(tmpdir(), 'isthmus-direct-write-'))
   t.teardown(() => rmSync(folder, { recursive: true }))
   for (const part of ['destroy', 'end'] as const) {
     const { near, far } = await pair(t)
@@ -78,7 +78,7 @@ t.test('who is destroyed or has ended writes into nobody else’s descriptor', a
     do opened.push(openSync(file, 'a'))
     while (part === 'destroy' && !opened.includes(fd) && opened.length < 100)
     if (part === 'destroy') t.ok(opened.includes(fd), 'the descriptor is a file’s now')
-    writeBorrowed(near, Buffer.from('secret'))
+    writeDirectly(near, Buffer.from('secret'), false)
     await turn()
     t.equal(readFileSync(file, 'utf8'), '')
     for (const each of opened) closeSync(each)

@@ -5,9 +5,9 @@ import { connect as connectTls, createServer as createTlsServer } from 'node:tls
 import t, { type Test } from 'tap'
 import { createCa } from '../../src/identity/ca.ts'
 import { systemClock } from '../../src/lib/clock.ts'
+import { onReadHooks, readDirectly } from '../../src/proxy/direct-reads.ts'
 import { Pump } from '../../src/proxy/pump.ts'
 import { passOnGathered } from '../../src/proxy/record-gatherer.ts'
-import { onReadHooks, shareReads } from '../../src/proxy/shared-reads.ts'
 
 const SIZE = 8 * 1_048_576
 const turn = () => new Promise((resolve) => setImmediate(resolve))
@@ -44,20 +44,21 @@ t.test('no read makes a Buffer of its own, and false stops them until the socket
     // What comes before there is anybody to take it is kept, and comes first.
     while (socket.readableLength === 0) await turn()
     const early = socket.readableLength
-    const shares = shareReads(socket, (chunk) => {
-      if (stopped) t.fail('read although it was stopped')
-      if (received >= early) memory.add(chunk.buffer)
-      hash.update(chunk)
-      received += chunk.length
-      stopped = received % 3 === 0
-      if (stopped)
-        setImmediate(() => {
-          stopped = false
-          socket.resume()
-        })
-      return !stopped
+    readDirectly(socket, {
+      take: (chunk) => {
+        if (stopped) t.fail('read although it was stopped')
+        if (received >= early) memory.add(chunk.buffer)
+        hash.update(chunk)
+        received += chunk.length
+        stopped = received % 3 === 0
+        if (stopped)
+          setImmediate(() => {
+            stopped = false
+            socket.resume()
+          })
+        return !stopped
+      },
     })
-    t.ok(shares)
     t.ok(received >= early)
     await once(socket, 'end')
     socket.destroy()
@@ -87,7 +88,7 @@ t.test('full TLS records come together, the rest at once; nothing is held back o
       memory.add(chunk.buffer)
       return true
     }
-    t.ok(shareReads(socket, take))
+    readDirectly(socket, { take })
     socket.on('end', () => {
       passOnGathered()
       socket.end('whole')
@@ -130,7 +131,7 @@ t.test('full TLS records come together, the rest at once; nothing is held back o
   t.ok(memory.size <= 2)
 })
 
-t.test('a runtime without the hooks is found out, and its bytes come as data', async (t) => {
+t.test('a runtime without the hooks is found out, and carries the same bytes', async (t) => {
   t.equal(onReadHooks({}), undefined)
   t.ok(onReadHooks(new Socket()))
   const [up, down] = [speech(5), speech(6)]
@@ -154,7 +155,6 @@ t.test('a runtime without the hooks is found out, and its bytes come as data', a
         for (const socket of [upstream, downstream]) {
           const { _handle: handle } = socket as unknown as { _handle: object }
           Object.defineProperty(handle, 'useUserBuffer', { value: undefined })
-          t.notOk(shareReads(socket, () => true))
         }
         new Pump({
           downstream: { stream: downstream, raw: downstream },
