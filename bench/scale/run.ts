@@ -82,6 +82,9 @@ async function run(name: string, round: number): Promise<void> {
     failures.push(
       ...(await measure(world, server, gateway, plan, (column, value) => figures.add(name, column, value))),
     )
+  } catch (error) {
+    // The others are measured all the same.
+    failures.push(`${name}: ${(error as Error).message}`)
   } finally {
     await gateway?.stop()
     await server.stop()
