@@ -31,7 +31,7 @@ const COLOURS = {
   ground: '#ffffff',
 } as const
 
-/** Two panels a line, each with a scale of its own that begins at zero. */
+/** Two panels a line, each with a scale of its own that begins at zero; intervals that are twice as long as the longest bar are cut. */
 export function barChart(panels: readonly Panel[]): string {
   const lines = Array.from({ length: Math.ceil(panels.length / PER_LINE) }, (_, line) =>
     panels.slice(line * PER_LINE, (line + 1) * PER_LINE),
@@ -55,10 +55,15 @@ export function barChart(panels: readonly Panel[]): string {
 
 function drawn({ title, bars }: Panel): string {
   const shown = bars.filter(({ value }) => Number.isFinite(value))
-  const most = Math.max(...shown.flatMap(({ value, high }) => [value, high].filter(Number.isFinite)), 0)
+  const longest = Math.max(...shown.map(({ value }) => value), 0)
+  const most = Math.min(
+    Math.max(...shown.map(({ high }) => high).filter(Number.isFinite), longest),
+    2 * longest,
+  )
   const scale = (value: number): string =>
     (
-      NAME_WIDTH + (most === 0 ? 0 : (Math.max(value, 0) / most) * (WIDTH - NAME_WIDTH - VALUE_WIDTH))
+      NAME_WIDTH +
+      (most === 0 ? 0 : (Math.min(Math.max(value, 0), most) / most) * (WIDTH - NAME_WIDTH - VALUE_WIDTH))
     ).toFixed(1)
   const rows = shown.map(({ name, value, low, high, ours }, index) => {
     const y = TITLE + index * ROW

@@ -10,7 +10,7 @@ import { get, LoadGenerator } from '../src/load/run.ts'
 import { COLUMN } from './cases.ts'
 import { LATENCY_COLUMN } from './goals.ts'
 import type { Harness } from './harness.ts'
-import { REPEATS, type Recorder } from './measure.ts'
+import { inOrder, REPEATS, type Recorder } from './measure.ts'
 import type { Plan } from './options.ts'
 import { cpuMicroseconds } from './process-stats.ts'
 import { inTurn, type Steadiness } from './steadiness.ts'
@@ -86,7 +86,7 @@ export async function measureLatency(
       })),
       Math.ceil(plan.latencyRounds * REPEATS),
     )
-    for (const { target, figures, load } of steadied.kept.flat()) {
+    for (const { target, figures, load } of inOrder(targets, steadied.kept.flat())) {
       for (const [column, value] of Object.entries(figures)) recorder.figures.add(target, column, value)
       for (const [column, value] of Object.entries(load)) recorder.load.add(target, column, value)
     }

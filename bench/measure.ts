@@ -68,7 +68,8 @@ export async function measureCpu(
     (a, b) => cases.indexOf(a.each) - cases.indexOf(b.each),
   )) {
     const columns = loadColumns(each.name)
-    for (const { target, cpu, rate, busy, clientBusy } of values) {
+    // In the order of the targets, whichever way the round went.
+    for (const { target, cpu, rate, busy, clientBusy } of inOrder(targets, values)) {
       figures.add(target, each.name, cpu)
       load.add(target, columns.rate, rate)
       load.add(target, columns.busy, busy)
@@ -79,6 +80,15 @@ export async function measureCpu(
     const all = [...recorder.negotiated].map(([target, what]) => `${target} ${what}`)
     problems.push(`targets do not do the same work: ${all.join(', ')}`)
   }
+}
+
+/** What was measured of targets, in their order. */
+export function inOrder<T extends { readonly target: string }>(
+  targets: readonly Target[],
+  values: readonly T[],
+): T[] {
+  const place = ({ target }: T): number => targets.findIndex(({ kind }) => kind.name === target)
+  return values.toSorted((a, b) => place(a) - place(b))
 }
 
 async function measureOne(
