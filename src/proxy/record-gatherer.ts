@@ -27,9 +27,10 @@ export class RecordGatherer {
 
   /** Takes what one record held; the bytes are the caller's again when it returns. False: stop reading. */
   take(record: Buffer): boolean {
-    if (holder !== this) {
+    if (holder !== this || length + record.length > GATHERED_BYTES) {
       passOnGathered()
-      if (record.length < FULL_RECORD) return this.#sink.take(record, true)
+      // Nothing of TLS is longer; a runtime that gives out more at one time would find no room for it here.
+      if (record.length !== FULL_RECORD) return this.#sink.take(record, true)
       holder = this
     }
     length += record.copy(slab, length)

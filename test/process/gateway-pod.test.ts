@@ -80,14 +80,12 @@ t.test('no private key leaves the credential folder', async (t) => {
     async () => readdirSync(world.runDirectory),
     (files) => files.includes('snapshot'),
   )
-  const saved = readFileSync(join(world.runDirectory, 'snapshot'), 'utf8')
-  const stored = JSON.parse(saved.slice(saved.indexOf('\n'))) as Record<
-    string,
-    { name: string; body: string }[]
-  >
-  const resources = Object.values(stored).flat()
-  t.same(resources.map(({ name }) => name).sort(), ['ROOTCA', 'eastwest', SNI, SNI].sort())
-  t.notOk(resources.some(({ body }) => Buffer.from(body, 'base64').includes('PRIVATE KEY')))
+  const saved = readFileSync(join(world.runDirectory, 'snapshot'))
+  // A header, an index by type, and the bodies as they are.
+  const [, index = ''] = saved.toString('latin1').split('\n')
+  const resources = Object.values(JSON.parse(index) as Record<string, [name: string][]>).flat()
+  t.same(resources.map(([name]) => name).sort(), ['ROOTCA', 'eastwest', SNI, SNI].sort())
+  t.notOk(saved.includes('PRIVATE KEY'))
 })
 
 t.test('what is missing is listed, and is there by itself once it comes', async (t) => {
