@@ -3,8 +3,9 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { accepts, freePort } from '../src/lib/loopback-port.ts'
 import type { Job } from './job.ts'
-import { accepts, freePort, lastWords, onPath, type Spawned, spawnLogged } from './spawn.ts'
+import { lastWords, onPath, type Spawned, spawnLogged } from './spawn.ts'
 
 const here = dirname(fileURLToPath(import.meta.url))
 

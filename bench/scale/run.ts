@@ -4,11 +4,12 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { findRuntime } from '../../src/cli/runtime.ts'
+import { freePort } from '../../src/lib/loopback-port.ts'
 import { Figures } from '../report.ts'
 import { type Gateway, type GatewayOptions, startEnvoy, startOurs } from './gateways.ts'
 import { weighIdle } from './idle.ts'
 import { measure, type Plan } from './measure.ts'
-import { freePort, World } from './world.ts'
+import { World } from './world.ts'
 
 const USAGE = `npm run bench:scale [-- options]
   --quick             2,000 services, few connections, one round: shows that everything works, its figures say little

@@ -1,7 +1,6 @@
 // What stays while one gateway after the other is measured: identities, the traffic, and for each gateway a discovery server of its own.
 import { type ChildProcess, fork } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -102,13 +101,4 @@ function answer<T>(child: ChildProcess, field: string): Promise<T> {
     child.once('exit', gone)
     child.on('message', take)
   })
-}
-
-export async function freePort(): Promise<number> {
-  const probe = createServer()
-  const port = await new Promise<number>((resolve) => {
-    probe.listen(0, '127.0.0.1', () => resolve((probe.address() as { port: number }).port))
-  })
-  await new Promise((closed) => probe.close(closed))
-  return port
 }
