@@ -4,11 +4,12 @@ import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
-import { type AddressInfo, createServer as createTcpServer } from 'node:net'
+import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
 import { createCa } from '../../src/identity/ca.ts'
+import { freePort } from '../../src/lib/loopback-port.ts'
 import { bindAddresses, parseBindRange } from '../../src/resources/bind-address.ts'
 import { TYPE } from '../../src/xds/types.ts'
 import { gateway, peer, reachability, service, setting, workspace } from '../resources/world.ts'
@@ -16,14 +17,6 @@ import { TestCluster } from './cluster.ts'
 import { startEnvoy, WITHOUT_ENVOY } from './envoy-process.ts'
 
 const HOST = 'productpage.bookinfo.svc.cluster.local'
-
-async function freePort(): Promise<number> {
-  const server = createTcpServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  return port
-}
 
 interface EnvoyOptions {
   readonly id: string

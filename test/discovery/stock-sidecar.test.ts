@@ -3,12 +3,13 @@
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
-import { type AddressInfo, connect as connectTcp, createServer as createTcpServer } from 'node:net'
+import { type AddressInfo, connect as connectTcp } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createServer, type TLSSocket } from 'node:tls'
 import t, { type Test } from 'tap'
 import { type Ca, createCa } from '../../src/identity/ca.ts'
+import { freePort } from '../../src/lib/loopback-port.ts'
 import { gatewayResources } from '../../src/resources/gateway-resources.ts'
 import { decodeEntry, type EntryConfig } from '../../src/resources/service-entry.ts'
 import type { SnapshotBuilder } from '../../src/resources/snapshot-builder.ts'
@@ -31,15 +32,6 @@ const GATEWAY = 'spiffe://cluster-1.local/ns/bookinfo/sa/eastwest-gateway'
 const WORKLOAD = 'spiffe://cluster-1.local/ns/bookinfo/sa/reviews'
 const CALLER = 'spiffe://cluster-2.local/ns/bookinfo/sa/sleep'
 const networks = reachability(['cluster-1', 'cluster-2'], { 'cluster-2-network': 'cluster-1-network' })
-
-async function freePort(): Promise<number> {
-  const server = createTcpServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
-}
 
 /** A mesh workload behind its own mutual TLS, as its sidecar would be, that says who called it. */
 async function workload(t: Test): Promise<number> {

@@ -3,6 +3,7 @@ import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { create } from '@bufbuild/protobuf'
 import t from 'tap'
 import { createCa } from '../../src/identity/ca.ts'
+import { freePort } from '../../src/lib/loopback-port.ts'
 import type { Resolved } from '../../src/proxy/resolve.ts'
 import { OutlierDetectionSchema } from '../../src/xds/gen/envoy/config/cluster/v3/outlier_detection_pb.js'
 import { rawResource } from '../../src/xds/resource.ts'
@@ -25,15 +26,6 @@ async function dial(port: number): Promise<Socket> {
   const socket = connect({ host: '127.0.0.1', port, allowHalfOpen: true })
   await once(socket, 'connect')
   return socket
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
 }
 
 function serving(port: number): TestProxy {
